@@ -1,0 +1,252 @@
+"""Which rows train, validate and test: time windows as plain values."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from dualdnn.errors import DataError
+
+PARTS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Row numbers of the three parts, over the rows of the opened days in order.
+
+    Attributes:
+        train: (rows_train,) int64.
+        valid: (rows_valid,) int64; empty where nothing stops early.
+        test: (rows_test,) int64; the holdout of a rolling window.
+    """
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+class Window(Protocol):
+    """Chooses days of a lake, then rows of those days."""
+
+    # Fields with label statistics leak where the parts are not ordered in time.
+    follows_time: bool
+
+    def mistakes(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+
+    def choose_days(self, available: Sequence[datetime.date],
+                    newest_complete: datetime.date) -> list[datetime.date]:
+        """The days to open, in order."""
+
+    def split(self, days: np.ndarray, timestamps: np.ndarray,
+              given: np.ndarray | None) -> Split:
+        """Assign rows to parts.
+
+        Args:
+            days: (rows,) datetime64[D], the partition of each row.
+            timestamps: (rows,) int64 seconds since the epoch.
+            given: (rows,) values of `column`, for windows that have one.
+        """
+
+
+def _fraction_mistakes(train: float, valid: float, test: float) -> list[str]:
+    mistakes = [
+        f"window.{name} must lie between 0 and 1, got {value}."
+        for name, value in (("train", train), ("valid", valid), ("test", test))
+        if not 0 <= value <= 1
+    ]
+    if not mistakes and abs(train + valid + test - 1) > 1e-9:
+        mistakes.append(
+            f"window.train + window.valid + window.test must be 1, got {train + valid + test:g}."
+        )
+    if not mistakes and (train == 0 or test == 0):
+        mistakes.append("window.train and window.test must be > 0. Only window.valid may be 0.")
+    return mistakes
+
+
+def _cut(order: np.ndarray, train: float, valid: float) -> Split:
+    first, second = (round(len(order) * share) for share in (train, train + valid))
+    return Split(train=np.sort(order[:first]), valid=np.sort(order[first:second]),
+                 test=np.sort(order[second:]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeFraction:
+    """The first `train` of all rows in time order, the next `valid`, the last `test`."""
+
+    train: float = 0.8
+    valid: float = 0.1
+    test: float = 0.1
+    follows_time = True
+
+    def mistakes(self) -> list[str]:
+        """See `Window.mistakes`."""
+        return _fraction_mistakes(self.train, self.valid, self.test)
+
+    def choose_days(self, available: Sequence[datetime.date],
+                    newest_complete: datetime.date) -> list[datetime.date]:
+        """All days of the lake."""
+        return list(available)
+
+    def split(self, days: np.ndarray, timestamps: np.ndarray, given: np.ndarray | None) -> Split:
+        """See `Window.split`; rows of one second keep their order in the lake."""
+        return _cut(np.argsort(timestamps, kind="stable"), self.train, self.valid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomFraction:
+    """A seeded random split. Label statistics are dropped: they would leak."""
+
+    seed: int
+    train: float = 0.8
+    valid: float = 0.1
+    test: float = 0.1
+    follows_time = False
+
+    def mistakes(self) -> list[str]:
+        """See `Window.mistakes`."""
+        found = _fraction_mistakes(self.train, self.valid, self.test)
+        if self.seed < 0:
+            found.append(f"window.seed must be >= 0, got {self.seed}.")
+        return found
+
+    def choose_days(self, available: Sequence[datetime.date],
+                    newest_complete: datetime.date) -> list[datetime.date]:
+        """All days of the lake."""
+        return list(available)
+
+    def split(self, days: np.ndarray, timestamps: np.ndarray, given: np.ndarray | None) -> Split:
+        """See `Window.split`."""
+        order = np.random.default_rng(self.seed).permutation(len(timestamps))
+        return _cut(order, self.train, self.valid)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """The column `column` says train, valid or test, as published splits do."""
+
+    column: str
+    follows_time = False
+
+    def mistakes(self) -> list[str]:
+        """See `Window.mistakes`."""
+        if not self.column:
+            return ["window.column must name a column of the lake that says train, valid or test."]
+        return []
+
+    def choose_days(self, available: Sequence[datetime.date],
+                    newest_complete: datetime.date) -> list[datetime.date]:
+        """All days of the lake."""
+        return list(available)
+
+    def split(self, days: np.ndarray, timestamps: np.ndarray, given: np.ndarray | None) -> Split:
+        """See `Window.split`.
+
+        Raises:
+            DataError: the column has other values, or train or test has no row.
+        """
+        if given is None:
+            raise ValueError("the window `given` needs the values of its column")
+        wrong = ~np.isin(given, PARTS)
+        if wrong.any():
+            raise DataError(
+                f"column `{self.column}` must say train, valid or test, got {given[wrong][0]!r} "
+                f"in {int(wrong.sum())} rows."
+            )
+        train, valid, test = (np.flatnonzero(given == part) for part in PARTS)
+        for name, rows in (("train", train), ("test", test)):
+            if not len(rows):
+                raise DataError(f"column `{self.column}` marks no row as {name}.")
+        return Split(train=train, valid=valid, test=test)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rolling:
+    """`days` days of training, then a gap, then the holdout that ends at `as_of`.
+
+    With the defaults and as_of 2013-08-01, training is 2013-07-02 to 2013-07-31 and the holdout
+    2013-08-01.
+
+    Attributes:
+        as_of: last day of data used, as YYYY-MM-DD; None for the newest complete day of the lake.
+        days: days of training, the last `valid_days` of which are validation.
+        holdout_days: days kept out of training for the gate and the report.
+        holdout_gap: days left out between training and holdout.
+        valid_days: 0 for a fixed number of passes without early stopping.
+    """
+
+    as_of: str | None = None
+    days: int = 30
+    holdout_days: int = 1
+    holdout_gap: int = 0
+    valid_days: int = 0
+    follows_time = True
+
+    def mistakes(self) -> list[str]:
+        """See `Window.mistakes`."""
+        found = []
+        if self.as_of is not None:
+            try:
+                datetime.date.fromisoformat(self.as_of)
+            except (TypeError, ValueError):
+                found.append(f"window.as_of must be a day as YYYY-MM-DD, got {self.as_of!r}.")
+        if self.days < 1:
+            found.append(f"window.days must be >= 1, got {self.days}.")
+        for name in ("holdout_days", "holdout_gap", "valid_days"):
+            if getattr(self, name) < 0:
+                found.append(f"window.{name} must be >= 0 days, got {getattr(self, name)}.")
+        if self.valid_days >= self.days >= 1:
+            found.append(
+                f"window.valid_days must be smaller than window.days ({self.days}), got "
+                f"{self.valid_days}: training would have no day left."
+            )
+        return found
+
+    def bounds(self, as_of: datetime.date) -> tuple[datetime.date, datetime.date, datetime.date]:
+        """First day of training, first day after training, first day of the holdout."""
+        holdout = as_of - datetime.timedelta(days=self.holdout_days - 1)
+        after = holdout - datetime.timedelta(days=self.holdout_gap)
+        return after - datetime.timedelta(days=self.days), after, holdout
+
+    def choose_days(self, available: Sequence[datetime.date],
+                    newest_complete: datetime.date) -> list[datetime.date]:
+        """The days of training and holdout.
+
+        Raises:
+            DataError: a day of the window has no folder, or as_of is not complete.
+        """
+        as_of = datetime.date.fromisoformat(self.as_of) if self.as_of else newest_complete
+        first, after, holdout = self.bounds(as_of)
+        one = datetime.timedelta(days=1)
+        wanted = [first + one * i for i in range((after - first).days)]
+        wanted += [holdout + one * i for i in range((as_of - holdout).days + 1)]
+        missing = [day for day in wanted if day not in set(available)]
+        if missing:
+            raise DataError(
+                f"the window {first} to {as_of} needs {len(wanted)} days, but "
+                f"{', '.join(map(str, missing[:5]))}{' ...' if len(missing) > 5 else ''} "
+                f"({len(missing)} days) have no folder in the lake, which holds {available[0]} "
+                f"to {available[-1]}. Choose another window.as_of or fewer window.days."
+            )
+        if as_of > newest_complete:
+            raise DataError(
+                f"window.as_of={as_of} is not complete: there is no later partition and its "
+                f"folder holds no _SUCCESS. The newest complete day is {newest_complete}."
+            )
+        return wanted
+
+    def split(self, days: np.ndarray, timestamps: np.ndarray, given: np.ndarray | None) -> Split:
+        """See `Window.split`; rows belong to the day of their partition."""
+        newest = days.max().astype(datetime.date)
+        as_of = datetime.date.fromisoformat(self.as_of) if self.as_of else newest
+        _, after, holdout = (np.datetime64(d) for d in self.bounds(as_of))
+        valid_from = after - np.timedelta64(self.valid_days, "D")
+        return Split(
+            train=np.flatnonzero(days < valid_from),
+            valid=np.flatnonzero((days >= valid_from) & (days < after)),
+            test=np.flatnonzero((days >= holdout) & (days >= after)),
+        )

@@ -1,0 +1,129 @@
+"""Writing to disk so that a kill at any moment leaves the old state or the new one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dualdnn.errors import LockError
+
+_TEMPORARY = ".tmp-"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def temporary_name(path: Path) -> Path:
+    """A hidden sibling of `path`; on the same file system, so that a rename is atomic."""
+    return path.with_name(f"{_TEMPORARY}{path.name}-{os.getpid()}-{uuid.uuid4().hex[:8]}")
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; on success it is synced and renamed to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder; on success every file is synced and the folder renamed to `path`.
+
+    An existing folder at `path` is replaced (moved aside first, then deleted).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        for root, _, files in os.walk(temporary):
+            for name in files:
+                _sync(Path(root, name))
+            _sync(Path(root))
+        if path.exists():
+            aside = temporary_name(path)
+            os.rename(path, aside)
+            os.rename(temporary, path)
+            shutil.rmtree(aside)
+        else:
+            os.rename(temporary, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files and folders that a killed job left directly in `folder`.
+
+    Only call it while holding the lock of whoever writes there.
+    """
+    if folder.is_dir():
+        for path in folder.glob(f"{_TEMPORARY}*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON by one rename. NaN and infinity are refused."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of the file's bytes, read in bounded memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold an exclusive lock on `path`; the kernel releases it if the process dies.
+
+    Args:
+        path: the lock file; made if missing, never deleted.
+        wait: block until the lock is free instead of raising.
+
+    Raises:
+        LockError: another process holds it and `wait` is false. The message names its
+            process id and start time.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "an unknown process"
+            raise LockError(
+                f"{path} is locked by {holder}. Expected no other job to be running there; "
+                "wait for it to end or stop it."
+            ) from error
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        file.truncate(0)
+        file.write(f"pid {os.getpid()}, started {started}\n")
+        file.flush()
+        yield
