@@ -131,7 +131,7 @@ def _arrays(table: pa.Table, schema: Schema) -> tuple[dict[str, np.ndarray], lis
     numbers = [field.name for field in schema.fields if field.kind == "number"]
     signs, counts, texts = [], [], []
     layout: dict[str, Any] = {"sections": {}, "cells": {}, "numbers": numbers}
-    start, column = 0, 0
+    start = column = 0
     missing: list[tuple[int, np.ndarray]] = []
     for field in fields:
         array = table[field.name].combine_chunks()
@@ -143,7 +143,7 @@ def _arrays(table: pa.Table, schema: Schema) -> tuple[dict[str, np.ndarray], lis
         unique, index, text = _unique_signs(field.name, flat)
         known = index >= 0
         target[row[known], position[known]] = start + index[known]
-        missing.append((column, ~(target >= 0).any(axis=1)))
+        missing.append((column, np.asarray((target < 0).all(axis=1))))
         signs.append(unique)
         counts.append(np.bincount(index[known], minlength=len(unique)).astype(np.int64))
         texts.extend(text)
@@ -151,8 +151,8 @@ def _arrays(table: pa.Table, schema: Schema) -> tuple[dict[str, np.ndarray], lis
         layout["cells"][field.name] = (column, column + field.width)
         start += len(unique)
         column += field.width
-    for position, (column, rows_without) in enumerate(missing):
-        cells[rows_without, column] = start + position
+    for number, (cell, rows_without) in enumerate(missing):
+        cells[rows_without, cell] = start + number
     arrays = {
         "labels": table[":label"].to_numpy(),
         "timestamps": table[":timestamp"].to_numpy(),

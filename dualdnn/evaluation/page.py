@@ -1,0 +1,140 @@
+"""`report.md`: what a run found, where it lies and how to repeat it, for a person to read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dualdnn.evaluation.results import COLUMNS, four, result_rows
+
+
+def _markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        safe = [" ".join(cell.replace("|", "\\|").split()) for cell in cells]
+        return "| " + " | ".join(safe) + " |"
+
+    rule = "|" + "|".join([" --- "] + [" ---: "] * (len(heading) - 1)) + "|"
+    return [line(heading), rule, *(line(row) for row in rows), ""]
+
+
+def _show(value: Any) -> str:
+    """Any value of the report as short text."""
+    if isinstance(value, bool) or not isinstance(value, int | float | list | Mapping):
+        return str(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_show(one)}" for key, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(_show(one) for one in value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"
+
+
+def _facts(title: str, values: Mapping[str, Any]) -> list[str]:
+    shown = [(key, _show(one)) for key, one in values.items() if one not in ("", [], {})]
+    return [f"## {title}", "", *_markdown_table(["", ""], shown)] if shown else []
+
+
+def _towers(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Teacher and students by name, without controls."""
+    teacher = {"teacher": report["teacher"]} if "teacher" in report else {}
+    return {**teacher, **report.get("students", {})}
+
+
+def _results(report: Mapping[str, Any]) -> list[str]:
+    rows = [
+        [f"control: {row['tower']}" if row["role"] == "control" else row["tower"],
+         *(show(row[key]) if key in row else "" for key, _, show in COLUMNS)]
+        for row in result_rows(report)
+    ]
+    if not rows:
+        return ["## Results", "", "Nothing was measured.", ""]
+    headings = ["tower", *(heading.replace("- ", "") for _, heading, _ in COLUMNS)]
+    weighted = [
+        [name, *(four(tower["weighted"][key]) if key in tower["weighted"] else ""
+                 for key, _, _ in COLUMNS[:5])]
+        for name, tower in _towers(report).items() if "weighted" in tower
+    ]
+    lines = ["## Results", "", "Metrics of the test part. Latency ratio: teacher time over student "
+             "time at 500 rows, one thread.", "", *_markdown_table(headings, rows)]
+    if weighted:
+        lines += ["With sample weights:", "", *_markdown_table(headings[:6], weighted)]
+    return lines
+
+
+def _distillation(report: Mapping[str, Any]) -> list[str]:
+    keys = ("distillation_efficiency", "latency_ratio_at", "bytes_dense", "bytes_total")
+    rows = [
+        [name, *(_show(student[key]) if key in student else "" for key in keys)]
+        for name, student in report.get("students", {}).items()
+    ]
+    if not rows:
+        return []
+    return ["## Distillation", "", "Efficiency: (student − alone) / (teacher − alone) on AUC, "
+            "where the teacher is clearly above the student trained alone.", "",
+            *_markdown_table(["student", "efficiency", "latency ratio at rows", "bytes dense",
+                              "bytes total"], rows)]
+
+
+def _slices(report: Mapping[str, Any]) -> list[str]:
+    sliced = {name: tower["slices"] for name, tower in _towers(report).items()
+              if tower.get("slices")}
+    if not sliced:
+        return []
+    rows = []
+    for name in dict.fromkeys(name for slices in sliced.values() for name in slices):
+        found = [slices.get(name, {}) for slices in sliced.values()]
+        count = next((str(_show(one["rows"])) for one in found if "rows" in one), "")
+        numbers = [four(one[key]) if key in one else "" for one in found
+                   for key in ("auc", "log_loss")]
+        rows.append([name, count, *numbers])
+    heading = ["slice", "rows"]
+    heading += [f"{tower} {what}" for tower in sliced for what in ("AUC", "log loss")]
+    return ["## Slices", "", *_markdown_table(heading, rows)]
+
+
+def _places(folder: Path, report: Mapping[str, Any]) -> list[str]:
+    known = {"report.json": "every number of this page", "config.yaml": "the whole configuration",
+             "checkpoints": "weights and optimizer state, to resume, evaluate and export"}
+    lines = [f"- [`{name}`]({name}): {what}" for name, what in known.items()
+             if (folder / name).exists()]
+    if next(folder.rglob("events.out.tfevents*"), None):
+        lines.append("- TensorBoard: `tensorboard --logdir` with this folder")
+    if path := report.get("export", {}).get("path"):
+        lines.append(f"- exported student: `{path}`")
+    return ["## Where things lie", "", *lines, ""]
+
+
+def report_page(
+    folder: Path,
+    report: Mapping[str, Any],
+    *,
+    figures: Sequence[str] = (),
+    config_text: str = "",
+    command: str = "",
+) -> str:
+    """The page as Markdown; a section without content is left out.
+
+    Args:
+        folder: the run folder, to link the files that exist in it.
+        report: plain values in the layout of the contract.
+        figures: lines of Markdown that show the figures.
+        config_text: the resolved configuration as YAML.
+        command: the command line that repeats the run.
+    """
+    head = {key: report[key] for key in ("job", "status") if key in report}
+    head |= {f"data {key}": one for key, one in report.get("data", {}).items()}
+    head |= {f"seconds {key}": one for key, one in report.get("seconds", {}).items()}
+    head |= {key: report[key] for key in ("examples_per_second",) if key in report}
+    lines = [f"# {report.get('job', 'run')}: {report.get('data', {}).get('name', '')}".rstrip(": "),
+             "", *_markdown_table(["", ""], [(k, _show(v)) for k, v in head.items() if v != []])]
+    lines += _results(report) + _distillation(report) + _slices(report)
+    lines += ["## Figures", "", *figures] if figures else []
+    lines += _facts("Export", report.get("export", {})) + _places(folder, report)
+    if command or config_text:
+        lines += ["## How to reproduce", ""]
+    if command:
+        lines += ["```", command.strip(), "```", ""]
+    if config_text:
+        lines += ["<details><summary>configuration</summary>", "", "```yaml", config_text.strip(),
+                  "```", "", "</details>", ""]
+    return "\n".join(lines)

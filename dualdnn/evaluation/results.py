@@ -1,0 +1,120 @@
+"""The numbers of a run as rows and as one table in the console.
+
+The layout of a report is a contract: `teacher`, `students.NAME`, `control` and
+`students.NAME.control.{alone,shared_label_only}`; stable keys, absent means not measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:,.2f}M"
+
+
+def _times(value: float) -> str:
+    return f"{value:.1f}x"
+
+
+def four(value: float) -> str:
+    """A metric with four decimals."""
+    return f"{value:.4f}"
+
+
+# Key of the report, heading (in the console one line per word), how to print it.
+COLUMNS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("auc", "AUC", four),
+    ("grouped_auc", "grouped AUC", four),
+    ("log_loss", "log loss", four),
+    ("normalized_entropy", "norm. entropy", four),
+    ("calibration", "calib- ration", four),
+    ("ece", "ECE", four),
+    ("params_dense", "dense params", _count),
+    ("params_embedding", "embed. params", _count),
+    ("latency_ratio", "latency ratio", _times),
+)
+
+
+def plain(value: Any, where: str = "report") -> Any:
+    """The same value as JSON knows it.
+
+    Numpy scalars and arrays become numbers and lists, paths and other keys become text. A key
+    whose value is None, NaN or infinite is left out, since absent means not measured; in a list,
+    where places count, it becomes None.
+
+    Raises:
+        TypeError: a value that is none of these; the message names its place.
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        made = {str(key): plain(one, f"{where}.{key}") for key, one in value.items()}
+        return {key: one for key, one in made.items() if one is not None}
+    if isinstance(value, list | tuple):
+        return [plain(one, f"{where}[{i}]") for i, one in enumerate(value)]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{where} must be a number, text, list or mapping, got "
+                    f"{type(value).__name__}. Convert it before reporting.")
+
+
+def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One flat row per tower: the teacher, then each student followed by its controls.
+
+    Returns:
+        Rows of `tower` (unique: `teacher`, `NAME`, `NAME.CONTROL`), `role` (teacher, student,
+        control), `name` (the last part of `tower`) and those of the table's numbers that were
+        measured. The top-level `control` repeats the first student's and is read only where no
+        student has one.
+    """
+    given = plain(report)
+    rows: list[dict[str, Any]] = []
+
+    def add(tower: str, role: str, name: str, measured: Mapping[str, Any]) -> None:
+        numbers = {key: measured[key] for key, _, _ in COLUMNS if key in measured}
+        rows.append({"tower": tower, "role": role, "name": name, **numbers})
+
+    if "teacher" in given:
+        add("teacher", "teacher", "teacher", given["teacher"])
+    students = given.get("students", {})
+    for student, measured in students.items():
+        add(student, "student", student, measured)
+        for control, numbers in measured.get("control", {}).items():
+            add(f"{student}.{control}", "control", control, numbers)
+    if not any(measured.get("control") for measured in students.values()):
+        for control, numbers in given.get("control", {}).items():
+            add(f"control.{control}", "control", control, numbers)
+    return rows
+
+
+def console_table(report: Mapping[str, Any]) -> Table:
+    """The result of a run as a table that fits a terminal of 110 columns.
+
+    One row per tower; a number that was not measured shows as a dash.
+    """
+    job, data = report.get("job", ""), report.get("data", {}).get("name", "")
+    title = " · ".join(str(part) for part in (job, data, "metrics of the test part") if part)
+    table = Table(title=Text(title), title_justify="left", title_style="bold",
+                  box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("tower", overflow="fold", min_width=10)
+    for _, heading, _ in COLUMNS:
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    styles = {"teacher": "bold", "student": "bold cyan", "control": "dim"}
+    for row in result_rows(report):
+        label = f"  control {row['name']}" if row["role"] == "control" else row["name"]
+        cells = [show(row[key]) if key in row else "-" for key, _, show in COLUMNS]
+        table.add_row(Text(label), *cells, style=styles[row["role"]])
+    return table

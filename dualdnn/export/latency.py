@@ -1,0 +1,90 @@
+"""Times exported towers against each other on one thread, in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+BATCH_SIZES = (1, 100, 500)
+
+
+def measure_latency(
+    folders: Mapping[str, Path], rows: np.ndarray, *, calls: int = 60
+) -> dict[str, dict[int, float]]:
+    """Median seconds of a call to `encoded`, by tower and batch size.
+
+    The calls alternate between the towers, so that a machine that slows down slows all of them
+    down. A process of its own, because TensorFlow fixes its threads when it starts.
+
+    Args:
+        folders: SavedModels by tower.
+        rows: (n, width) int32, examples to score, repeated as needed.
+        calls: timed calls of each tower at each batch size.
+    """
+    arguments = [f"{name}={folder}" for name, folder in folders.items()]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    root = str(Path(__file__).resolve().parents[2])
+    environment["PYTHONPATH"] = os.pathsep.join(
+        part for part in (root, os.environ.get("PYTHONPATH", "")) if part
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        np.save(f"{scratch}/rows.npy", rows)
+        done = subprocess.run(
+            [sys.executable, "-m", "dualdnn.export.latency", "--calls", str(calls),
+             "--rows", f"{scratch}/rows.npy", *arguments],
+            env=environment, capture_output=True, text=True, check=False,
+        )
+    if done.returncode:
+        raise RuntimeError(f"the latency process failed: {done.stderr.strip()[-2000:]}")
+    seconds = json.loads(done.stdout.splitlines()[-1])
+    return {name: {int(rows): value for rows, value in of_tower.items()}
+            for name, of_tower in seconds.items()}
+
+
+def _time_alternately(
+    signatures: Mapping[str, tf.types.experimental.ConcreteFunction], rows: tf.Tensor, calls: int
+) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in signatures}
+    for call in range(calls + 5):
+        for name, signature in signatures.items():
+            started = time.perf_counter()
+            signature(rows=rows)
+            if call >= 5:
+                taken[name].append(time.perf_counter() - started)
+    return {name: float(np.median(seconds)) for name, seconds in taken.items()}
+
+
+def _main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--calls", type=int, default=60)
+    parser.add_argument("--rows", required=True)
+    parser.add_argument("towers", nargs="+", metavar="NAME=FOLDER")
+    given = parser.parse_args(arguments)
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    loaded = {}
+    for pair in given.towers:
+        name, _, folder = pair.partition("=")
+        loaded[name] = tf.saved_model.load(folder)
+    signatures = {name: model.signatures["encoded"] for name, model in loaded.items()}
+    examples = np.load(given.rows)
+    seconds: dict[str, dict[int, float]] = {name: {} for name in signatures}
+    for batch_size in BATCH_SIZES:
+        rows = tf.constant(examples[np.arange(batch_size) % len(examples)])
+        for name, median in _time_alternately(signatures, rows, given.calls).items():
+            seconds[name][batch_size] = median
+    print(json.dumps(seconds))
+
+
+if __name__ == "__main__":
+    _main()

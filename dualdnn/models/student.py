@@ -1,0 +1,58 @@
+"""The student: a light MLP on the shared input. Serving needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras as keras
+
+from dualdnn.layers.mlp import MLP
+from dualdnn.layers.seeds import derive_seed
+from dualdnn.models.towers import TowerOutput
+
+
+class Student(keras.Model):
+    """MLP and output layer on the concatenated fields."""
+
+    def __init__(
+        self,
+        *,
+        hidden_units: Sequence[int],
+        activation: str = "relu",
+        dropout: float = 0.0,
+        seed: int,
+        name: str,
+    ) -> None:
+        """Assemble the tower.
+
+        Args:
+            hidden_units: widths of the MLP.
+            activation: of the MLP.
+            dropout: of the MLP.
+            seed: of the run.
+            name: of the tower; part of every seed.
+        """
+        super().__init__(name=name)
+        self.mlp = MLP(hidden_units=hidden_units, activation=activation, dropout=dropout,
+                       seed=seed, name=f"{name}_mlp")
+        self.output_layer = keras.layers.Dense(
+            1,
+            kernel_initializer=keras.initializers.GlorotUniform(
+                seed=derive_seed(seed, name, "output")
+            ),
+            name="output",
+        )
+
+    def call(self, shared: tf.Tensor, step: tf.Tensor, training: bool = False) -> TowerOutput:
+        """Score a batch.
+
+        Args:
+            shared: `(batch_size, num_fields, embedding_dim)`.
+            step: scalar int64, for dropout.
+            training: whether to drop.
+        """
+        flat = tf.reshape(shared, (-1, shared.shape[1] * shared.shape[2]))
+        hidden = self.mlp(flat, step, training=training)
+        logits = self.output_layer(hidden[-1] if hidden else flat)
+        return TowerOutput(logits=tf.squeeze(logits, axis=1), hidden=hidden)

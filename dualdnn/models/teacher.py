@@ -1,0 +1,76 @@
+"""The teacher: shared embedding, interaction layers, MLP and linear part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tf_keras as keras
+
+from dualdnn.layers.mlp import MLP
+from dualdnn.layers.seeds import derive_seed
+from dualdnn.models.towers import TowerOutput
+
+
+class Teacher(keras.Model):
+    """Interaction layers and an MLP side by side, joined by one output layer.
+
+    With CIN it is xDeepFM (Lian et al. 2018), with Cross it is DCN (Wang et al. 2017).
+    """
+
+    def __init__(
+        self,
+        *,
+        interactions: Sequence[keras.layers.Layer],
+        hidden_units: Sequence[int],
+        activation: str = "relu",
+        dropout: float = 0.0,
+        seed: int,
+        name: str = "teacher",
+    ) -> None:
+        """Assemble the tower.
+
+        Args:
+            interactions: layers from `(batch_size, num_fields, embedding_dim)` to
+                `(batch_size, size)`.
+            hidden_units: widths of the MLP; empty for none.
+            activation: of the MLP.
+            dropout: of the MLP.
+            seed: of the run.
+            name: of the tower; part of every seed.
+        """
+        super().__init__(name=name)
+        self.interactions = list(interactions)
+        self.mlp = MLP(hidden_units=hidden_units, activation=activation, dropout=dropout,
+                       seed=seed, name=f"{name}_mlp")
+        self.output_layer = keras.layers.Dense(
+            1,
+            kernel_initializer=keras.initializers.GlorotUniform(
+                seed=derive_seed(seed, name, "output")
+            ),
+            name="output",
+        )
+
+    def call(
+        self,
+        shared: tf.Tensor,
+        linear: tf.Tensor | None,
+        step: tf.Tensor,
+        training: bool = False,
+    ) -> TowerOutput:
+        """Score a batch.
+
+        Args:
+            shared: `(batch_size, num_fields, embedding_dim)`.
+            linear: `(batch_size, num_fields, 1)` first-order weights, or None.
+            step: scalar int64, for dropout.
+            training: whether to drop.
+        """
+        flat = tf.reshape(shared, (-1, shared.shape[1] * shared.shape[2]))
+        hidden = self.mlp(flat, step, training=training)
+        joined = [layer(shared) for layer in self.interactions]
+        joined.append(hidden[-1] if hidden else flat)
+        logits = tf.squeeze(self.output_layer(tf.concat(joined, axis=1)), axis=1)
+        if linear is not None:
+            logits += tf.reduce_sum(linear, axis=(1, 2))
+        return TowerOutput(logits=logits, hidden=hidden)

@@ -1,0 +1,153 @@
+"""Experiment tracking in mlflow and TensorBoard. A tracking failure never loses a run."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from dualdnn.storage import lock
+
+_log = logging.getLogger(__name__)
+# mlflow refuses longer parameter values and tags.
+_LONGEST_PARAMETER = 6000
+_LONGEST_TAG = 5000
+
+
+def default_uri(outputs: Path) -> str:
+    """An sqlite database in the outputs folder; mlflow's plain file store is gone since 3.13."""
+    return f"sqlite:///{outputs.resolve()}/mlflow.db"
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as `a.b.c` to text, cut to what mlflow takes."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(flattened(value, f"{name}."))
+        else:
+            flat[name] = str(value)[:_LONGEST_PARAMETER]
+    return flat
+
+
+class MlflowRun:
+    """One run in mlflow. Whatever goes wrong is logged as a warning, once, and then let be."""
+
+    def __init__(self, *, uri: str, outputs: Path, experiment: str, name: str,
+                 run_id: str | None = None) -> None:
+        """Open a run, or the run `run_id` of a job that is resumed.
+
+        Args:
+            uri: of the tracking store.
+            outputs: folder for the artifacts and the lock that guards the first migration.
+            experiment: name; made if missing, with its artifacts below `outputs`.
+            name: of the run.
+            run_id: of an earlier try of the same run.
+        """
+        self.uri = uri
+        self.run_id: str | None = None
+        self._client: Any = None
+        self._pending: list[Any] = []
+        self._attempt(lambda: self._open(outputs, experiment, name, run_id))
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # tracking must never end a run
+            _log.warning("mlflow at %s: %s. The run goes on without it.", self.uri, error)
+            self._client = None
+
+    def _open(self, outputs: Path, experiment: str, name: str, run_id: str | None) -> None:
+        from mlflow import MlflowClient
+
+        for noisy in ("mlflow", "alembic"):  # after the import, which sets its own levels
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        outputs.mkdir(parents=True, exist_ok=True)
+        # The first use migrates the database; two processes at once would break it.
+        with lock(outputs.resolve() / ".mlflow.lock", wait=True):
+            client = MlflowClient(tracking_uri=self.uri)
+            found = client.get_experiment_by_name(experiment)
+            experiment_id = found.experiment_id if found else client.create_experiment(
+                # Else artifacts land in the folder that the command was started in.
+                experiment,
+                artifact_location=(outputs.resolve() / "mlartifacts" / experiment).as_uri(),
+            )
+        if run_id:
+            client.update_run(run_id, status="RUNNING")
+            self.run_id = run_id
+        else:
+            self.run_id = client.create_run(experiment_id, run_name=name).info.run_id
+        self._client = client
+
+    def log_settings(self, settings: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Parameters, flattened, and tags."""
+        if self._client is None:
+            return
+        from mlflow.entities import Param, RunTag
+
+        params = [Param(key, value) for key, value in flattened(settings).items()]
+        of_run = [RunTag(key, value[:_LONGEST_TAG]) for key, value in tags.items()]
+
+        def log() -> None:
+            self._client.log_batch(self.run_id, tags=of_run)
+            for start in range(0, len(params), 100):
+                self._client.log_batch(self.run_id, params=params[start : start + 100])
+
+        self._attempt(log)
+
+    def add(self, name: str, value: float, step: int) -> None:
+        """Queue one metric."""
+        if self._client is not None:
+            from mlflow.entities import Metric
+
+            self._pending.append(Metric(name, value, int(time.time() * 1000), step))
+
+    def flush(self) -> None:
+        """Send the queued metrics."""
+        pending, self._pending = self._pending, []
+        for start in range(0, len(pending), 1000):
+            if self._client is not None:
+                block = pending[start : start + 1000]
+                self._attempt(lambda block=block: self._client.log_batch(  # type: ignore[misc]
+                    self.run_id, metrics=block))
+
+    def add_artifacts(self, files: list[Path]) -> None:
+        """Copy files into the run's artifacts."""
+        for file in files:
+            if self._client is not None and file.exists():
+                self._attempt(
+                    lambda file=file: self._client.log_artifact(  # type: ignore[misc]
+                        self.run_id, str(file)))
+
+    def end(self, *, succeeded: bool) -> None:
+        """Close the run as finished or failed."""
+        self.flush()
+        if self._client is not None:
+            status = "FINISHED" if succeeded else "FAILED"
+            self._attempt(lambda: self._client.set_terminated(self.run_id, status=status))
+
+
+class TensorBoardWriter:
+    """Events by tower, so that TensorBoard draws teacher and students in one chart."""
+
+    def __init__(self, folder: Path) -> None:
+        """Write below `folder`, one sub-folder a tower."""
+        self.folder = folder
+        self._writers: dict[str, Any] = {}
+
+    def add(self, tower: str, name: str, value: float, step: int) -> None:
+        """Write one scalar."""
+        if tower not in self._writers:
+            self._writers[tower] = tf.summary.create_file_writer(str(self.folder / tower))
+        with self._writers[tower].as_default(step):
+            tf.summary.scalar(name, value)
+
+    def flush(self) -> None:
+        """Make what was written visible."""
+        for writer in self._writers.values():
+            writer.flush()

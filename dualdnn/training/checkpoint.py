@@ -1,0 +1,105 @@
+"""Named arrays on disk, written whole or not at all; large ones in shards of rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dualdnn.errors import DataError
+from dualdnn.storage import atomic_folder
+
+_SHARD_BYTES = 2**28
+
+
+def _blocks(value: np.ndarray | tf.Variable) -> Iterable[np.ndarray]:
+    """The rows of an array in shards; a variable is never copied whole."""
+    rows = value.shape[0] if len(value.shape) else 0
+    itemsize = np.dtype(value.dtype if isinstance(value, np.ndarray)
+                        else value.dtype.as_numpy_dtype).itemsize
+    size = int(np.prod(value.shape)) * itemsize
+    if size <= _SHARD_BYTES:
+        yield value if isinstance(value, np.ndarray) else value.numpy()
+        return
+    step = max(1, _SHARD_BYTES * rows // size)
+    for start in range(0, rows, step):
+        stop = min(start + step, rows)
+        if isinstance(value, np.ndarray):
+            yield value[start:stop]
+        else:
+            yield tf.gather(value, tf.range(start, stop)).numpy()
+
+
+def save_checkpoint(
+    folder: Path, arrays: Mapping[str, np.ndarray | tf.Variable], state: Mapping[str, Any]
+) -> None:
+    """Write arrays and state as one folder that appears by one rename.
+
+    Args:
+        folder: must not exist.
+        arrays: by name.
+        state: JSON-able values.
+    """
+    with atomic_folder(folder) as temporary:
+        index: dict[str, list[str]] = {}
+        for number, (name, value) in enumerate(arrays.items()):
+            index[name] = []
+            for shard, block in enumerate(_blocks(value)):
+                file = f"{number:04d}-{shard:04d}.npy"
+                np.save(temporary / file, block)
+                index[name].append(file)
+        (temporary / "arrays.json").write_text(json.dumps(index, indent=1))
+        (temporary / "state.json").write_text(json.dumps(state, indent=1))
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """The state of a checkpoint.
+
+    Raises:
+        DataError: the folder is not a checkpoint.
+    """
+    try:
+        return json.loads((folder / "state.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} is not a readable checkpoint: {error}.") from error
+
+
+def read_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint, by name.
+
+    Raises:
+        DataError: a file is missing or broken.
+    """
+    try:
+        index = json.loads((folder / "arrays.json").read_text())
+        found = {}
+        for name, files in index.items():
+            blocks = [np.load(folder / file) for file in files]
+            found[name] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        return found
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} is not a readable checkpoint: {error}.") from error
+
+
+def restore(variables: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray],
+            folder: Path) -> None:
+    """Assign every variable from the array of its name.
+
+    Raises:
+        DataError: a variable has no array or another shape: the checkpoint belongs to another
+            configuration.
+    """
+    for name, variable in variables.items():
+        if name not in arrays:
+            raise DataError(f"{folder} lacks `{name}`: it belongs to another configuration.")
+        if tuple(arrays[name].shape) != tuple(variable.shape):
+            raise DataError(
+                f"{folder}: `{name}` has shape {tuple(arrays[name].shape)}, expected "
+                f"{tuple(variable.shape)}: it belongs to another configuration."
+            )
+    for name, variable in variables.items():
+        variable.assign(arrays[name])

@@ -1,0 +1,68 @@
+"""Numbers that steer training, with their ranges."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+MONITORS = ("log_loss", "auc")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseOptimizerSettings:
+    """How the dense variables of one tower learn: Adam.
+
+    Attributes:
+        learning_rate: > 0.
+        clip_norm: bound on the global norm of the tower's gradients, its table rows included;
+            None for no bound.
+    """
+
+    learning_rate: float = 1e-3
+    clip_norm: float | None = None
+
+    def mistakes(self, where: str) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = []
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            found.append(f"{where}.learning_rate must be > 0, got {self.learning_rate}.")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            found.append(f"{where}.clip_norm must be > 0 or null, got {self.clip_norm}.")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """How long and in which order.
+
+    Attributes:
+        epochs: most passes over the training part.
+        batch_size: rows a step; the last step of a pass takes what is left.
+        evaluations_per_epoch: times a pass is interrupted to score the validation part.
+        patience: evaluations without improvement after which a tower stops; its best weights
+            are kept. Needs a validation part; without one every tower trains all epochs.
+        monitor: what improvement means on the validation part, `log_loss` or `auc`.
+        checkpoint_every_steps: steps between checkpoints, beside those at evaluations.
+        deterministic: ask TensorFlow for deterministic kernels.
+    """
+
+    epochs: int = 1
+    batch_size: int = 1024
+    evaluations_per_epoch: int = 1
+    patience: int = 2
+    monitor: str = "log_loss"
+    checkpoint_every_steps: int = 2000
+    deterministic: bool = True
+
+    def mistakes(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        found = [
+            f"training.{name} must be >= 1, got {getattr(self, name)}."
+            for name in ("epochs", "batch_size", "evaluations_per_epoch", "patience",
+                         "checkpoint_every_steps")
+            if getattr(self, name) < 1
+        ]
+        if self.monitor not in MONITORS:
+            found.append(f"training.monitor must be one of {', '.join(MONITORS)}, "
+                         f"got {self.monitor!r}.")
+        return found

@@ -1,0 +1,339 @@
+"""Trains every tower in one pass: order, early stopping, best weights, checkpoints, resume."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from dualdnn.data.examples import Examples
+from dualdnn.errors import DataError, NonFiniteError
+from dualdnn.evaluation.metrics import auc, log_loss
+from dualdnn.models.dual_dnn import TEACHER, DualDNN
+from dualdnn.storage import remove_leftovers
+from dualdnn.training.best_weights import BestWeights, best_weights_from
+from dualdnn.training.checkpoint import read_arrays, read_state, restore, save_checkpoint
+from dualdnn.training.scoring import Scorer
+from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
+from dualdnn.training.table_optimizer import TableOptimizer
+from dualdnn.training.train_step import TrainStep
+
+_CHECKPOINTS_KEPT = 2
+
+
+@dataclass
+class Progress:
+    """Where one tower stands.
+
+    Attributes:
+        status: `training`, `stopped` (early, at its best) or `diverged` (dropped out).
+        best: best value of the monitor so far; lower is better.
+        best_step: the step it was measured at.
+        waited: evaluations since then.
+        ended_step: the step at which the tower stopped or diverged.
+    """
+
+    status: str = "training"
+    best: float | None = None
+    best_step: int = 0
+    waited: int = 0
+    ended_step: int | None = None
+
+
+class Listener(Protocol):
+    """Hears how training goes."""
+
+    def on_step(self, step: int, steps: int) -> None:
+        """`step` of at most `steps` is done."""
+
+    def on_record(self, record: Mapping[str, Any]) -> None:
+        """One value: step, epoch, tower, part, metric, value."""
+
+
+class Trainer:
+    """Runs `TrainStep` over the training part of a window.
+
+    A resumed run ends with bit-identical weights: the order of rows is a function of (seed,
+    epoch), dropout of (seed, step), and everything else is in the checkpoint.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: DualDNN,
+        examples: Examples,
+        settings: TrainingSettings,
+        table_optimizers: Mapping[str, TableOptimizer],
+        dense_settings: Mapping[str, DenseOptimizerSettings],
+        seed: int,
+        folder: Path,
+        listener: Listener | None = None,
+    ) -> None:
+        """Prepare; nothing is read or written yet.
+
+        Args:
+            model: the towers.
+            examples: with the parts train and, for early stopping, valid.
+            settings: passes, batch size, patience.
+            table_optimizers: by table name.
+            dense_settings: by tower name.
+            seed: of the order of rows.
+            folder: where checkpoints go.
+            listener: hears of steps and evaluations.
+        """
+        self.model = model
+        self.examples = examples
+        self.settings = settings
+        self.seed = seed
+        self.folder = folder
+        self.listener = listener
+        self.train_step = TrainStep(model=model, table_optimizers=table_optimizers,
+                                    dense_settings=dense_settings)
+        self.step = 0
+        self.progress = {tower: Progress() for tower in model.towers}
+        self.history: list[dict[str, Any]] = []
+        self.timed_seconds = 0.0
+        self.timed_examples = 0
+        self.best = BestWeights()
+        self._teacher_rests = False
+        # Sum and number of steps of each loss since the last evaluation.
+        self._running: dict[tuple[str, str], tuple[float, int]] = {}
+        self._order: tuple[int, np.ndarray] | None = None
+        self._scorer = Scorer(model)
+
+    # --- the plan ---
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass."""
+        return -(-len(self.examples.split.train) // self.settings.batch_size)
+
+    @property
+    def total_steps(self) -> int:
+        """Steps if no tower stops early."""
+        return self.steps_per_epoch * self.settings.epochs
+
+    @property
+    def training_towers(self) -> list[str]:
+        """Towers that still learn, the teacher first."""
+        return [tower for tower, p in self.progress.items() if p.status == "training"]
+
+    def _batch(self) -> np.ndarray:
+        epoch, position = divmod(self.step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            rng = np.random.default_rng([self.seed, epoch])
+            self._order = (epoch, rng.permutation(self.examples.split.train))
+        start = position * self.settings.batch_size
+        return self._order[1][start : start + self.settings.batch_size]
+
+    def _is_evaluation(self) -> bool:
+        """Is a pass, or one of its equal parts, done?"""
+        parts = min(self.settings.evaluations_per_epoch, self.steps_per_epoch)
+        position = (self.step - 1) % self.steps_per_epoch + 1
+        return position in {round(self.steps_per_epoch * (i + 1) / parts) for i in range(parts)}
+
+    # --- training ---
+
+    def run(self) -> None:
+        """Train until every tower has stopped or all passes are done.
+
+        Raises:
+            NonFiniteError: the teacher's loss or gradient is NaN or infinite; the message names
+                the step and the last good checkpoint.
+        """
+        while self.step < self.total_steps and self.training_towers:
+            self._one_step()
+            if self._is_evaluation():
+                self._evaluate()
+                self.save()
+            elif self.step % self.settings.checkpoint_every_steps == 0:
+                self.save()
+        self._finish()
+
+    def _one_step(self) -> None:
+        training = self.training_towers
+        rows, labels, weights = self.examples.batch(self._batch())
+        compiled = self.train_step.is_compiled(training)
+        started = time.perf_counter()
+        losses, finite = self.train_step.run(
+            training, tf.constant(rows), tf.constant(labels), tf.constant(weights),
+            tf.constant(self.step, tf.int64),
+        )
+        is_finite = finite.numpy()
+        if compiled:
+            self.timed_seconds += time.perf_counter() - started
+            self.timed_examples += len(labels)
+        self.step += 1
+        for tower, fine in zip(training, is_finite, strict=True):
+            if not fine:
+                self._drop(tower)
+            else:
+                for name, value in losses[tower].items():
+                    total, steps = self._running.get((tower, name), (0.0, 0))
+                    self._running[tower, name] = (total + float(value), steps + 1)
+        if self.listener:
+            self.listener.on_step(self.step, self.total_steps)
+
+    def _drop(self, tower: str) -> None:
+        """A tower's loss or gradient is not finite: a student drops out, a teacher ends the run."""
+        if tower == TEACHER:
+            newest = self.checkpoints()
+            kept = f"The last good checkpoint is {newest[-1]}." if newest else (
+                "No checkpoint was written before it.")
+            raise NonFiniteError(
+                f"the teacher's loss or gradient is not finite at step {self.step}. {kept} "
+                "Lower the learning rate or set a clip_norm, and look for extreme weights."
+            )
+        state = self.progress[tower]
+        state.status, state.ended_step = "diverged", self.step
+
+    def _record(self, tower: str, part: str, metric: str, value: float) -> None:
+        record = {"step": self.step, "epoch": self.step / self.steps_per_epoch, "tower": tower,
+                  "part": part, "metric": metric, "value": float(value)}
+        self.history.append(record)
+        if self.listener:
+            self.listener.on_record(record)
+
+    def _record_losses(self) -> None:
+        for (tower, name), (total, steps) in self._running.items():
+            self._record(tower, "train", name, total / steps)
+        self._running = {}
+
+    def _evaluate(self) -> None:
+        self._record_losses()
+        valid = self.examples.split.valid
+        if not len(valid):
+            return
+        training = self.training_towers
+        labels = self.examples.labels[valid]
+        self.catch_up()
+        for tower, logits in self._scorer(self.examples.rows[valid], training).items():
+            if not np.isfinite(logits).all():
+                self._drop(tower)
+                continue
+            values = {"log_loss": log_loss(labels, logits), "auc": auc(labels, logits)}
+            for metric, value in values.items():
+                if value is not None:
+                    self._record(tower, "valid", metric, value)
+            monitored = values[self.settings.monitor]
+            if monitored is None:
+                raise DataError("the validation part holds one class only, so training.monitor="
+                                f"{self.settings.monitor} cannot be measured on it.")
+            self._judge(tower, -monitored if self.settings.monitor == "auc" else monitored)
+        # Only now: the students above were scored with the table as it was.
+        if self.progress[TEACHER].status == "stopped" and not self._teacher_rests:
+            self._rest_on_best_teacher()
+
+    def _judge(self, tower: str, value: float) -> None:
+        state = self.progress[tower]
+        if state.best is None or value < state.best:
+            state.best, state.best_step, state.waited = value, self.step, 0
+            self.best.keep(self.model, tower, self._table_step(tower))
+            return
+        state.waited += 1
+        if state.waited >= self.settings.patience:
+            state.status, state.ended_step = "stopped", self.step
+
+    def _table_step(self, tower: str) -> int:
+        """The step that the values of a tower's table belong to."""
+        teacher = self.progress[TEACHER]
+        shared = self.model.table_of(tower) is self.model.table
+        return teacher.best_step if shared and self._teacher_rests else self.step
+
+    def _rest_on_best_teacher(self) -> None:
+        """The teacher has stopped: it and the table keep their best weights.
+
+        The students learn on from the best teacher, and get their patience anew.
+        """
+        self._teacher_rests = True
+        self.best.load_into(self.model, TEACHER)
+        for tower, state in self.progress.items():
+            if state.status == "training" and self.model.table_of(tower) is self.model.table:
+                state.waited = 0
+
+    def _finish(self) -> None:
+        """Close the last part of a pass and, without validation, take the last weights as best."""
+        self.catch_up()
+        if self._running:
+            self._record_losses()
+        if not len(self.examples.split.valid):
+            for tower in self.training_towers:
+                self.progress[tower].best_step = self.step
+                self.best.keep(self.model, tower, self.step)
+
+    def summary(self) -> dict[str, dict[str, Any]]:
+        """How each tower ended: status, best step, the step at which it stopped."""
+        return {tower: {key: value for key, value in asdict(state).items() if key != "waited"}
+                for tower, state in self.progress.items()}
+
+    def catch_up(self) -> None:
+        """Bring every table up to date, as scoring, checkpoint and export need it."""
+        for optimizer in self.train_step.table_optimizers.values():
+            optimizer.catch_up()
+
+    # --- checkpoints ---
+
+    def _variables(self) -> dict[str, tf.Variable]:
+        """Every variable by a name that does not depend on what else is in the process."""
+        named: dict[str, tf.Variable] = {}
+        for table in self.model.tables(self.model.towers):
+            optimizer = self.train_step.table_optimizers[table.name]
+            for i, variable in enumerate([*table.columns(), *optimizer.variables()]):
+                named[f"table/{table.name}/{i}"] = variable
+        for tower in self.model.towers:
+            dense = self.model.dense_variables(tower)
+            slots = self.train_step.dense_optimizers[tower].variables
+            for i, variable in enumerate([*dense, *slots]):
+                named[f"tower/{tower}/{i}"] = variable
+        return named
+
+    def checkpoints(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        return sorted(self.folder.glob("step-*"))
+
+    def save(self) -> None:
+        """Write a checkpoint of the whole state and prune older ones."""
+        self.catch_up()
+        target = self.folder / f"step-{self.step:010d}"
+        if target.exists():
+            return
+        best, best_state = self.best.to_arrays()
+        save_checkpoint(target, {**self._variables(), **best}, {
+            "step": self.step, "history": self.history, "timed_seconds": self.timed_seconds,
+            "timed_examples": self.timed_examples, "teacher_rests": self._teacher_rests,
+            "progress": {tower: asdict(p) for tower, p in self.progress.items()},
+            "running": [[*key, *value] for key, value in self._running.items()],
+            "best": best_state,
+        })
+        for old in self.checkpoints()[:-_CHECKPOINTS_KEPT]:
+            shutil.rmtree(old)
+
+    def resume(self) -> bool:
+        """Continue from the newest checkpoint; false where there is none.
+
+        Raises:
+            DataError: the checkpoint belongs to another configuration.
+        """
+        remove_leftovers(self.folder)
+        found = self.checkpoints()
+        if not found:
+            return False
+        folder = found[-1]
+        state, arrays = read_state(folder), read_arrays(folder)
+        restore(self._variables(), arrays, folder)
+        self.step = state["step"]
+        self.history = state["history"]
+        self.timed_seconds = state["timed_seconds"]
+        self.timed_examples = state["timed_examples"]
+        self.progress = {tower: Progress(**p) for tower, p in state["progress"].items()}
+        self._running = {(tower, name): (total, steps)
+                         for tower, name, total, steps in state["running"]}
+        self._teacher_rests = state["teacher_rests"]
+        self.best = best_weights_from(arrays, state["best"])
+        return True

@@ -1,0 +1,103 @@
+"""From a checked plan to the parts that run: data, model, trainer."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import tensorflow as tf
+
+from dualdnn.data.examples import Examples, open_examples
+from dualdnn.data.row_map import RowMap
+from dualdnn.export.serving_graph import ServingGraph
+from dualdnn.layers.embedding import EmbeddingTable
+from dualdnn.layers.hint import HintProjection
+from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
+from dualdnn.models.student import Student
+from dualdnn.models.teacher import Teacher
+from dualdnn.training.table_optimizer import TableOptimizer
+from dualdnn.training.trainer import Listener, Trainer
+from pipelines.plan import Plan, StudentPlan
+
+_log = logging.getLogger("dualdnn")
+
+
+def open_plan_data(plan: Plan, state: Path, row_map: RowMap | None = None,
+                   on_day: Callable[[datetime.date, bool], None] | None = None) -> Examples:
+    """Build the lake where a source is named, and open the window."""
+    if plan.source:
+        plan.source.prepare(plan.lake.path)
+    return open_examples(lake=plan.lake, schema=plan.schema, window=plan.window, state=state,
+                         row_map=row_map, on_day=on_day)
+
+
+def build_model(plan: Plan, examples: Examples) -> DualDNN:
+    """Teacher, students and controls with their initial weights."""
+    widths = [field.width for field in examples.schema.fields]
+
+    def table(name: str, linear: bool) -> EmbeddingTable:
+        return EmbeddingTable(
+            num_rows=examples.row_map.num_rows, embedding_dim=plan.embedding.dim,
+            field_widths=widths, initial_stddev=plan.embedding.initial_stddev, linear=linear,
+            seed=plan.seed, name=name,
+        )
+
+    shared = table("shared", plan.linear)
+    teacher = Teacher(
+        interactions=plan.interactions, hidden_units=plan.teacher.hidden_units,
+        activation=plan.teacher.activation, dropout=plan.teacher.dropout, seed=plan.seed,
+        name=TEACHER,
+    )
+
+    def tower(student: StudentPlan) -> StudentTower:
+        network = Student(
+            hidden_units=student.network.hidden_units, activation=student.network.activation,
+            dropout=student.network.dropout, seed=plan.seed, name=student.name,
+        )
+        hints = student.objective.hints if student.objective.hint_weight else ()
+        return StudentTower(
+            network=network, objective=student.objective,
+            table=table(student.name, linear=False) if student.owns_table else shared,
+            projections=[
+                HintProjection(teacher_units=plan.teacher.hidden_units[theirs], seed=plan.seed,
+                               name=f"{student.name}_hint_{i}")
+                for i, (theirs, _) in enumerate(hints)
+            ],
+        )
+
+    return DualDNN(table=shared, teacher=teacher,
+                   students=[tower(student) for student in [*plan.students, *plan.controls]])
+
+
+def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,
+                  listener: Listener | None = None) -> Trainer:
+    """The trainer with an optimizer for every table and tower."""
+    if plan.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    towers = [*plan.students, *plan.controls]
+    return Trainer(
+        model=model, examples=examples, settings=plan.training, seed=plan.seed, folder=folder,
+        table_optimizers={table.name: TableOptimizer(plan.table, table)
+                          for table in model.tables(model.towers)},
+        dense_settings={TEACHER: plan.teacher_optimizer,
+                        **{student.name: student.optimizer for student in towers}},
+        listener=listener,
+    )
+
+
+def serving_graph(model: DualDNN, examples: Examples, tower: str) -> ServingGraph:
+    """The graph of one tower with the weights now in the model."""
+    table = model.table_of(tower)
+    if tower == TEACHER:
+        columns, dense = table.columns(), model.teacher.trainable_variables
+    else:
+        columns, dense = [table.vectors], model.students[tower].network.trainable_variables
+
+    def score(rows: tf.Tensor) -> tf.Tensor:
+        pooled = {table.name: [table.pool(tf.gather(column, rows), rows) for column in columns]}
+        return model.forward(pooled, tf.constant(0, tf.int64), [tower])[tower].logits
+
+    return ServingGraph(schema=examples.schema, row_map=examples.row_map, score=score,
+                        variables=[*columns, *dense])

@@ -1,0 +1,66 @@
+"""A finished training run, ready to score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dualdnn.data.examples import Examples
+from dualdnn.data.row_map import load_row_map
+from dualdnn.errors import DataError
+from dualdnn.models.dual_dnn import DualDNN
+from dualdnn.training.best_weights import BestWeights, load_best_weights
+from pipelines.build import build_model, open_plan_data
+from pipelines.plan import Plan, plan_from
+from pipelines.runs import read_config, read_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedRun:
+    """The parts of a finished run.
+
+    Attributes:
+        settings: its resolved configuration.
+        plan: the same, checked.
+        examples: its data, read with its own row map.
+        model: its towers; `best` puts weights into them.
+        best: of every tower.
+    """
+
+    settings: dict[str, Any]
+    plan: Plan
+    examples: Examples
+    model: DualDNN
+    best: BestWeights
+
+
+def load_run(run: Path, slices: list[str] | None = None) -> LoadedRun:
+    """Open the data of a run and restore its towers.
+
+    Args:
+        run: folder of a finished run.
+        slices: fields to slice by instead of the run's.
+
+    Raises:
+        DataError: the data is no longer what the run was trained on, or weights are missing.
+    """
+    settings, report = read_config(run), read_report(run)
+    if slices is not None:
+        settings["evaluation"]["slices"] = slices
+    if settings["window"].get("as_of", "") is None:
+        # The newest day may have moved on since.
+        settings["window"]["as_of"] = report["data"]["last_day"]
+    plan = plan_from(settings)
+    examples = open_plan_data(plan, Path(settings["paths"]["state"]),
+                              load_row_map(run / "row_map"))
+    if examples.fingerprint != report["data"]["fingerprint"]:
+        raise DataError(
+            f"{plan.lake.path} has changed since {run}: its days had the fingerprint "
+            f"{report['data']['fingerprint'][:12]}, now {examples.fingerprint[:12]}. Restore the "
+            "days, or train anew."
+        )
+    model = build_model(plan, examples)
+    best = load_best_weights(run / "model", [name for name in model.towers
+                                             if name in report["towers"]])
+    return LoadedRun(settings=settings, plan=plan, examples=examples, model=model, best=best)

@@ -1,0 +1,105 @@
+"""From best weights to the sections of `report.json`."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualdnn.data.examples import Examples
+from dualdnn.evaluation.significance import auc_difference
+from dualdnn.export.latency import measure_latency
+from dualdnn.export.saved_model import size_in_bytes, write_saved_model
+from dualdnn.models.dual_dnn import TEACHER, DualDNN
+from dualdnn.training.best_weights import BestWeights
+from dualdnn.training.measure import measure
+from pipelines.build import serving_graph
+from pipelines.plan import Plan
+
+_TIMED_ROWS = 500
+# Below this many standard errors of teacher - alone, a share of the gap means nothing.
+_LEAST_HEADROOM = 3.0
+
+
+def data_section(plan: Plan, examples: Examples) -> dict[str, Any]:
+    """Rows of each part, days, fingerprint and fields that were dropped."""
+    split = examples.split
+    rows = {f"rows_{part}": len(index) for part, index in
+            (("train", split.train), ("valid", split.valid), ("test", split.test))
+            if len(index)}
+    return {
+        "name": plan.schema.name, **rows, "fingerprint": examples.fingerprint,
+        "first_day": str(examples.days[0].day), "last_day": str(examples.days[-1].day),
+        "dropped_fields": examples.dropped_fields,
+    }
+
+
+def measured_sections(
+    plan: Plan, model: DualDNN, best: BestWeights, examples: Examples
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Measure every tower on the test part.
+
+    Returns:
+        `teacher`, `students`, `control` and `towers` of the report, and the logits by tower.
+    """
+    index = examples.split.test
+    measured, logits = measure(model, best, examples, index, slices=plan.slices)
+    if len(index):
+        _time(model, best, examples, measured, plan)
+    students: dict[str, Any] = {}
+    for student in plan.students:
+        prefix = f"{student.name}."
+        section = dict(measured.get(student.name, {"status": "diverged"}))
+        section["control"] = {name.removeprefix(prefix): numbers
+                              for name, numbers in measured.items() if name.startswith(prefix)}
+        alone = logits.get(f"{prefix}alone")
+        if alone is not None and student.name in logits and len(index):
+            section |= _efficiency(examples.labels[index], logits[TEACHER],
+                                   logits[student.name], alone)
+        students[student.name] = section
+    report: dict[str, Any] = {"teacher": measured[TEACHER], "students": students}
+    if students:
+        report["control"] = next(iter(students.values()))["control"]
+    return {**report, "towers": list(measured)}, logits
+
+
+def _efficiency(labels: np.ndarray, teacher: np.ndarray, student: np.ndarray,
+                alone: np.ndarray) -> dict[str, float]:
+    headroom = auc_difference(labels, teacher, alone)
+    gain = auc_difference(labels, student, alone)
+    if headroom is None or gain is None or headroom[0] <= _LEAST_HEADROOM * headroom[1]:
+        return {}
+    return {"distillation_efficiency": gain[0] / headroom[0]}
+
+
+def _time(model: DualDNN, best: BestWeights, examples: Examples,
+          measured: dict[str, dict[str, Any]], plan: Plan) -> None:
+    """Add latency ratios and sizes; the graphs are written to a temporary folder and deleted."""
+    towers = [TEACHER, *(s.name for s in plan.students if s.name in measured)]
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {}
+        for tower in towers:
+            best.load_into(model, tower)
+            folders[tower] = Path(scratch) / tower
+            write_saved_model(serving_graph(model, examples, tower), folders[tower])
+            measured[tower]["bytes_total"] = size_in_bytes(folders[tower])
+        seconds = measure_latency(folders, examples.rows[examples.split.test[:_TIMED_ROWS]])
+    for tower in towers[1:]:
+        ratios = {str(rows): seconds[TEACHER][rows] / seconds[tower][rows]
+                  for rows in seconds[tower]}
+        measured[tower]["latency_ratio_at"] = ratios
+        measured[tower]["latency_ratio"] = ratios["500"]
+
+
+def git_revision() -> str:
+    """The commit of the working copy, `unknown` outside of one."""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"],
+                              cwd=Path(__file__).parent, capture_output=True, text=True,
+                              check=False)
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
