@@ -3,6 +3,7 @@
 import os
 import sys
 import tempfile
+from importlib import import_module
 
 
 def _import_tensorflow_quietly() -> None:
@@ -16,11 +17,8 @@ def _import_tensorflow_quietly() -> None:
     with tempfile.TemporaryFile() as said:
         os.dup2(said.fileno(), 2)
         try:
-            import tensorflow as tf
-
-            import dualdnn  # noqa: F401  (chooses the Keras API first)
-
-            tf.config.list_physical_devices("GPU")
+            import_module("dualdnn")  # first: it chooses the Keras API
+            import_module("tensorflow").config.list_physical_devices("GPU")
         except BaseException:
             said.seek(0)
             os.write(kept, said.read())
