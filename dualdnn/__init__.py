@@ -10,11 +10,15 @@ import sys
 
 __version__ = "0.1.0"
 
-if "keras" in sys.modules and os.environ.get("TF_USE_LEGACY_KERAS") != "1":
-    raise ImportError(
-        "dualdnn needs the Keras 2 API, but Keras 3 was imported first in this process. "
-        "Import dualdnn before tensorflow.keras and keras, or set TF_USE_LEGACY_KERAS=1 "
-        "in the environment."
-    )
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# TensorFlow binds its Keras at first use, not at import: only that can have come too early.
+if "tensorflow" in sys.modules:
+    _model = sys.modules["tensorflow"].keras.Model
+    if not _model.__module__.startswith("tf_keras"):
+        raise ImportError(
+            "dualdnn needs the Keras 2 API, but tensorflow.keras was used as Keras 3 before "
+            f"(it is {_model.__module__}). Import dualdnn first, or set TF_USE_LEGACY_KERAS=1 "
+            "in the environment."
+        )

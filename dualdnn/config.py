@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -38,9 +39,11 @@ def _converted(value: Any, hint: Any, where: str, mistakes: list[str]) -> Any:
             return value
         expected = "a whole number"
     elif hint is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        # NaN would slip through every range check, since all its comparisons are false.
+        if (isinstance(value, int | float) and not isinstance(value, bool)
+                and math.isfinite(value)):
             return float(value)
-        expected = "a number"
+        expected = "a finite number"
     elif hint is str:
         if isinstance(value, str):
             return value
@@ -63,6 +66,9 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str, mistakes: list[st
     Returns:
         the instance, or None if there was a mistake.
     """
+    if not isinstance(values, Mapping):
+        mistakes.append(f"{where} must be a mapping, got {values!r}.")
+        return None
     before = len(mistakes)
     hints = typing.get_type_hints(cls)
     known = [f for f in fields(cls) if f.init]  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from dualdnn.errors import ConfigError
 
 KINDS = ("id", "ids", "number")
 _KINDS_OF_LATER_VERSIONS = ("hash", "vector", "sequence")
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Field:
         """What is wrong with the values, one sentence each."""
         found = []
         where = f"field `{self.name}`"
-        if not _NAME.match(self.name):
+        if not _NAME.fullmatch(self.name):
             found.append(
                 f"field name must be letters, digits and underscores, got {self.name!r}. "
                 "Rename the column in the lake."
@@ -191,8 +191,13 @@ def schema_from_dict(given: Mapping[str, Any]) -> Schema:
             continue
         if not isinstance(value, str) or not value:
             mistakes.append(f"data.{key} must be a non-empty string, got {value!r}.")
-        elif key == "name" and not _NAME.match(value):
+        elif key == "name" and not _NAME.fullmatch(value):
             mistakes.append(f"data.name must be letters, digits and underscores, got {value!r}.")
+    if isinstance(values.get("label"), str):
+        for key in ("timestamp", "group", "weight"):
+            if values.get(key) == values["label"]:
+                mistakes.append(f"data.{key} is the label `{values['label']}`; it must be another "
+                                "column.")
     given_fields = values.get("fields")
     parsed: list[Field] = []
     if not isinstance(given_fields, list | tuple) or not given_fields:

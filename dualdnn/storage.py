@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import fcntl
 import hashlib
 import json
@@ -17,6 +19,9 @@ from typing import Any
 from dualdnn.errors import LockError
 
 _TEMPORARY = ".tmp-"
+# Of Linux' renameat2(2): relative paths start at the working directory; swap two names.
+_AT_WORKING_DIRECTORY = -100
+_RENAME_EXCHANGE = 2
 
 
 def _sync(path: Path) -> None:
@@ -50,7 +55,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder; on success every file is synced and the folder renamed to `path`.
 
-    An existing folder at `path` is replaced (moved aside first, then deleted).
+    An existing folder at `path` is replaced in one step: the two swap their names, then the old
+    one is deleted. Where the system cannot swap names (not Linux, some network drives) the old
+    one is moved aside first, and a kill between the two renames leaves neither.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)
@@ -61,16 +68,39 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             for name in files:
                 _sync(Path(root, name))
             _sync(Path(root))
-        if path.exists():
+        if not os.path.lexists(path):
+            os.rename(temporary, path)
+        elif not _swapped(temporary, path):
             aside = temporary_name(path)
             os.rename(path, aside)
             os.rename(temporary, path)
-            shutil.rmtree(aside)
-        else:
-            os.rename(temporary, path)
+            _remove(aside)
         _sync(path.parent)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
+
+
+def _swapped(one: Path, other: Path) -> bool:
+    """Let two names change places in one step; False where the system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    if renameat2(_AT_WORKING_DIRECTORY, names[0], _AT_WORKING_DIRECTORY, names[1],
+                 _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a folder; what is gone already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -80,10 +110,7 @@ def remove_leftovers(folder: Path) -> None:
     """
     if folder.is_dir():
         for path in folder.glob(f"{_TEMPORARY}*"):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path)
 
 
 def write_json(path: Path, value: Any) -> None:

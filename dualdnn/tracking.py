@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -63,6 +64,8 @@ class MlflowRun:
             self._client = None
 
     def _open(self, outputs: Path, experiment: str, name: str, run_id: str | None) -> None:
+        # mlflow reports usage to its makers unless told otherwise; whoever wants that, says so.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
 
         for noisy in ("mlflow", "alembic"):  # after the import, which sets its own levels
@@ -85,7 +88,7 @@ class MlflowRun:
         self._client = client
 
     def log_settings(self, settings: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Parameters, flattened, and tags."""
+        """Parameters, flattened, and tags; of a resumed run, parameters keep their first value."""
         if self._client is None:
             return
         from mlflow.entities import Param, RunTag
@@ -95,8 +98,11 @@ class MlflowRun:
 
         def log() -> None:
             self._client.log_batch(self.run_id, tags=of_run)
-            for start in range(0, len(params), 100):
-                self._client.log_batch(self.run_id, params=params[start : start + 100])
+            # A resumed run has its parameters, and mlflow refuses another value (of `resume`).
+            known = self._client.get_run(self.run_id).data.params
+            new = [param for param in params if param.key not in known]
+            for start in range(0, len(new), 100):
+                self._client.log_batch(self.run_id, params=new[start : start + 100])
 
         self._attempt(log)
 

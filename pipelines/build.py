@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dualdnn.data.examples import Examples, open_examples
 from dualdnn.data.row_map import RowMap
-from dualdnn.export.serving_graph import ServingGraph
+from dualdnn.export.student import serving_graph as serving_graph
 from dualdnn.layers.embedding import EmbeddingTable
 from dualdnn.layers.hint import HintProjection
 from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
@@ -79,25 +79,9 @@ def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,
     towers = [*plan.students, *plan.controls]
     return Trainer(
         model=model, examples=examples, settings=plan.training, seed=plan.seed, folder=folder,
-        table_optimizers={table.name: TableOptimizer(plan.table, table)
+        table_optimizers={table.name: TableOptimizer(plan.table, table, num_examples=len(examples.split.train))
                           for table in model.tables(model.towers)},
         dense_settings={TEACHER: plan.teacher_optimizer,
                         **{student.name: student.optimizer for student in towers}},
         listener=listener,
     )
-
-
-def serving_graph(model: DualDNN, examples: Examples, tower: str) -> ServingGraph:
-    """The graph of one tower with the weights now in the model."""
-    table = model.table_of(tower)
-    if tower == TEACHER:
-        columns, dense = table.columns(), model.teacher.trainable_variables
-    else:
-        columns, dense = [table.vectors], model.students[tower].network.trainable_variables
-
-    def score(rows: tf.Tensor) -> tf.Tensor:
-        pooled = {table.name: [table.pool(tf.gather(column, rows), rows) for column in columns]}
-        return model.forward(pooled, tf.constant(0, tf.int64), [tower])[tower].logits
-
-    return ServingGraph(schema=examples.schema, row_map=examples.row_map, score=score,
-                        variables=[*columns, *dense])

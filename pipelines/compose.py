@@ -1,61 +1,158 @@
-"""Reading a composed configuration: the students by name, and everything resolved."""
+"""Reading a composed configuration: plain values, absolute paths, the students by name."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dualdnn.errors import ConfigError
+from dualdnn.models.dual_dnn import TEACHER
+
+# A student's name is part of folders, of tensor names and, with a dot, of its controls' names.
+_STUDENT_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
+_PATHS = ("paths.outputs", "paths.exported_models", "paths.state", "data.lake", "data.raw")
+
+
+def given_overrides() -> list[str]:
+    """The overrides of the command line, as `key=value` without hydra's + and ~."""
+    overrides: list[str] = list(HydraConfig.get().overrides.task)
+    return [override.lstrip("+~") for override in overrides]
 
 
 def _student_file(name: str) -> DictConfig:
-    """`student/NAME.yaml` of any config directory."""
-    repository = GlobalHydra.instance().config_loader().repository  # type: ignore[union-attr]
-    found = repository.load_config(f"student/{name}")
-    if found is None:
-        known = GlobalHydra.instance().config_loader().get_group_options("student")  # type: ignore[union-attr]
+    """`student/NAME.yaml` of any config directory, with its own defaults list."""
+    searchpath = [o for o in HydraConfig.get().overrides.hydra if o.startswith("hydra.searchpath")]
+    job = HydraConfig.get().job.config_name
+    known = GlobalHydra.instance().config_loader().get_group_options(
+        "student", config_name=job, overrides=searchpath)
+    if name not in known:
         raise ConfigError(f"students names `{name}`, but there is no student/{name}.yaml in any "
                           f"config directory; there are {', '.join(known)}.")
-    return found.config
+    found = hydra.compose(job, overrides=[*searchpath, f"student={name}"]).student
+    if not isinstance(found, DictConfig):
+        raise ConfigError(f"student/{name}.yaml must hold the keys of a student, hidden_units and "
+                          "so on, in the package of its group.")
+    return found
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration of `train` as plain values, with `student_configs` by name.
+def _values(config: DictConfig) -> Any:
+    return OmegaConf.to_container(config, resolve=False)
 
-    Raises:
-        ConfigError: `students` or `student_overrides` is malformed, or a student is unknown.
-    """
-    config = config.copy()
-    names = OmegaConf.to_container(config)["students"]  # type: ignore[index,call-overload]
+
+def _student_names(config: DictConfig, mistakes: list[str]) -> list[str]:
+    """The students of the run: those of `students`, else the one of `student=NAME`."""
+    names, chosen = config.students, HydraConfig.get().runtime.choices.get("student")
     if names is None:
-        names = [HydraConfig.get().runtime.choices["student"]]
-    mistakes = []
+        if chosen is None:
+            mistakes.append("student=null chooses no student. Use students=[] to train the "
+                            "teacher alone.")
+        return [chosen] if chosen else []
+    names = OmegaConf.to_container(names) if OmegaConf.is_config(names) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"students must be a list of names such as [light,tiny], got {names!r}. "
-                          "Use [] to train the teacher alone.")
+        mistakes.append(f"students must be a list of names such as [light,tiny], got {names!r}. "
+                        "Use [] to train the teacher alone.")
+        return []
     if len(set(names)) < len(names):
         mistakes.append(f"students lists a name twice: {', '.join(names)}.")
-    overrides = OmegaConf.to_container(config.student_overrides)
-    for name in overrides:  # type: ignore[union-attr]
+    if any(override.startswith("student=") for override in given_overrides()):
+        mistakes.append(f"student={chosen} and students=[{','.join(names)}] are both given. Name "
+                        "all students in students, and leave student out.")
+    elif chosen and _values(config.student) != _values(_student_file(chosen)):
+        mistakes.append(f"student.* changes the student `{chosen}` of student=NAME, but students="
+                        f"[{','.join(names)}] is given. Use student_overrides.NAME.KEY=VALUE.")
+    return names
+
+
+def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
+    """The configuration of every student: its file with its overrides."""
+    names = _student_names(config, mistakes)
+    overrides = config.student_overrides
+    if not isinstance(overrides, DictConfig):
+        mistakes.append(f"student_overrides must be student_overrides.NAME.KEY=VALUE, got "
+                        f"{overrides!r}.")
+        overrides = {}
+    for name in overrides:
         if name not in names:
             mistakes.append(f"student_overrides.{name}: `{name}` is not among the students of "
                             f"this run: {', '.join(names) or 'none'}.")
     configs = {}
-    for name in names:
+    for name in dict.fromkeys(names):
+        if not _STUDENT_NAME.match(name) or name == TEACHER:
+            mistakes.append("a student must be named by letters, digits, `_` and `-`, and not "
+                            f"`{TEACHER}`, got `{name}`. Rename its file.")
+            continue
         try:
-            configs[name] = OmegaConf.merge(_student_file(name),
-                                            config.student_overrides.get(name, {}))
+            found = _student_file(name) if config.students is not None else config.student
         except ConfigError as error:
             mistakes.extend(error.mistakes)
-    if mistakes:
-        raise ConfigError(mistakes)
+            continue
+        own = overrides.get(name)
+        if own is not None and not isinstance(own, DictConfig):
+            mistakes.append(f"student_overrides.{name} must be student_overrides.{name}.KEY=VALUE, "
+                            f"got {own!r}.")
+            own = None
+        found = found.copy()
+        OmegaConf.set_struct(found, False)
+        configs[name] = OmegaConf.merge(found, own or {})
+    return configs
+
+
+def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
+    """A configuration as plain values, its paths absolute.
+
+    Args:
+        config: of any job.
+        mistakes: receives what is wrong, one sentence each.
+    """
+    config = config.copy()
+    for key in _PATHS:
+        value = OmegaConf.select(config, key)
+        if isinstance(value, str) and value:
+            # Against the folder the command was started in; a run may be read from another.
+            OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))
+    mistakes.extend(f"{key} has no value. Give it one with {key}=VALUE."
+                    for key in sorted(OmegaConf.missing_keys(config)))
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def resolved(config: DictConfig, mistakes: list[str] | None = None) -> dict[str, Any]:
+    """The configuration of `train` as plain values, with `student_configs` by name.
+
+    Args:
+        config: as hydra composed it.
+        mistakes: receives what is wrong, so that `plan_from` can report it with its own.
+
+    Raises:
+        ConfigError: `mistakes` is None and `students` or `student_overrides` is malformed, a
+            student is unknown, or a value is missing.
+    """
+    found: list[str] = []
+    config = config.copy()
+    configs = _students(config, found)
     with open_dict(config):
-        config.students = names
         config.student_configs = configs
         config.pop("student")
-    plain: dict[str, Any] = OmegaConf.to_container(  # type: ignore[assignment]
-        config, resolve=True, throw_on_missing=True)
-    return plain
+        config.students = list(configs)
+    settings = plain_values(config, found)
+    if mistakes is None and found:
+        raise ConfigError(found)
+    if mistakes is not None:
+        mistakes.extend(found)
+    return settings
+
+
+def composed(job: str, overrides: list[str]) -> DictConfig:
+    """Compose `conf/JOB.yaml` as the command line would, inside `hydra.initialize_config_dir`."""
+    config = hydra.compose(job, overrides=overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    with open_dict(config):
+        del config["hydra"]
+    return config

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -25,9 +29,32 @@ def _report(error: BaseException, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     text = " ".join(str(error).split()) or type(error).__name__
+    # Hydra's own advice leads on to a key that nothing reads.
+    text = re.sub(r" (To append to your config use|Config search path:) .*",
+                  " `--help` lists what there is.", text)
     if not isinstance(error, DualDNNError | HydraException | OmegaConfBaseException):
         text = f"{type(error).__name__}: {text}"
     print(f"error: {text}", file=sys.stderr, flush=True)
+
+
+def _arguments(given: Sequence[str]) -> list[str]:
+    """The command line as hydra reads it.
+
+    Its options must not stand between overrides, and a key of a student's own configuration is
+    none that the primary configuration could know.
+    """
+    options, overrides, rest = [], [], list(given)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("-m", "--multirun"):
+            options.append(argument)
+        elif argument in ("-cd", "--config-dir"):
+            options += [argument, *rest[:1]]
+            rest = rest[1:]
+        else:
+            is_of_student = argument.startswith("student_overrides.")
+            overrides.append(f"++{argument}" if is_of_student else argument)
+    return options + overrides
 
 
 def start(job: str, main: Callable[[DictConfig], None]) -> None:
@@ -44,13 +71,15 @@ def start(job: str, main: Callable[[DictConfig], None]) -> None:
     logging.getLogger("dualdnn").setLevel(logging.INFO)
     # Errors reach us instead of hydra's own exit, so that code and last line are the contract's.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # A key of a student's own configuration, which the primary one cannot know.
-    sys.argv[1:] = [f"++{a}" if a.startswith("student_overrides.") else a for a in sys.argv[1:]]
+    sys.argv[1:] = _arguments(sys.argv[1:])
     codes: list[int] = []
 
     @hydra.main(version_base="1.3", config_path=_CONF, config_name=job)
     def task(config: DictConfig) -> None:
         debug = bool(config.get("debug", False))
+        running = HydraConfig.get()
+        if running.mode == RunMode.MULTIRUN:
+            print(f"job {running.job.num} of the sweep: {running.job.override_dirname}", flush=True)
         try:
             main(config)
             codes.append(DONE)
@@ -63,12 +92,14 @@ def start(job: str, main: Callable[[DictConfig], None]) -> None:
 
     try:
         task()
-    except (HydraException, OmegaConfBaseException) as error:
-        _report(error, debug=False)
+    except KeyboardInterrupt as error:
+        print(f"error: {str(error) or 'interrupted'}", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # such as --help | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:  # from composing: `task` keeps those of the job to itself
+        _report(error, debug="debug=true" in sys.argv)
         codes.append(WRONG_CONFIGURATION)
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(130)
     for code in (WRONG_CONFIGURATION, FAILED):
         if code in codes:
             sys.exit(code)

@@ -7,40 +7,49 @@ import sys
 from pathlib import Path
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from dualdnn.config import parse
 from dualdnn.evaluation.metrics import sigmoid
 from dualdnn.evaluation.report import write_report
-from dualdnn.tracking import default_uri
+from pipelines.compose import plain_values
 from pipelines.entry import start
-from pipelines.load import load_run
+from pipelines.load import load_run, planned_run
 from pipelines.present import make_console, show_data, show_result
-from pipelines.reporting import data_section, measured_sections
+from pipelines.record import recorded
+from pipelines.reporting import measured_sections
 from pipelines.runs import finished_run, new_run, read_report
+from pipelines.settings import EvaluationSettings
 
 
 def main(config: DictConfig) -> None:
     """Load the run, measure its towers on its test part, write a report of its own."""
+    mistakes: list[str] = []
+    settings = plain_values(config, mistakes)
+    asked = parse(EvaluationSettings, settings["evaluation"], "evaluation", mistakes)
+    run = finished_run(settings, mistakes)
+    trained, plan = planned_run(run, asked.slices if asked else (), mistakes)
     console = make_console()
-    settings = OmegaConf.to_container(config, resolve=True)
-    outputs = Path(settings["paths"]["outputs"])
-    uri = settings["tracking"]["uri"] or default_uri(outputs)
-    run = finished_run(outputs, settings["run"], uri)
-    loaded = load_run(run, settings["evaluation"]["slices"] or None)
-    show_data(console, loaded.plan, loaded.examples)
-    sections, logits = measured_sections(loaded.plan, loaded.model, loaded.best, loaded.examples)
-    folder = new_run(outputs, "evaluate", settings)
-    labels = loaded.examples.labels[loaded.examples.split.test]
-    write_report(
-        folder,
-        {"job": "evaluate", "status": "done", "run": run, "tracking_uri": uri,
-         "data": data_section(loaded.plan, loaded.examples), **sections},
-        reliability={tower: (labels, sigmoid(scores)) for tower, scores in logits.items()},
-        config_text=yaml.safe_dump(loaded.settings, sort_keys=False),
-        command=shlex.join(["python", "-m", "pipelines.evaluate", *sys.argv[1:]]),
-    )
-    console.print(f"run {run}")
-    show_result(console, folder, read_report(folder), loaded.settings)
+    folder = new_run(Path(settings["paths"]["outputs"]), "evaluate", {**settings, "run": str(run)})
+    with recorded(folder, "evaluate", settings, plan.schema.name) as record:
+        with console.status("opening the data"):
+            loaded = load_run(run, trained, plan)
+        record.open(plan, loaded.examples, {"run": str(run), "evaluation": settings["evaluation"]})
+        show_data(console, plan, loaded.examples)
+        with console.status("measuring"):
+            sections, logits = measured_sections(plan, loaded.model, loaded.best, loaded.examples)
+        labels = loaded.examples.labels[loaded.examples.split.test]
+        write_report(
+            folder,
+            {"job": "evaluate", "status": "done", "run": run, **record.about, **sections,
+             "published": trained["published"]},
+            reliability={tower: (labels, sigmoid(scores)) for tower, scores in logits.items()},
+            config_text=yaml.safe_dump(trained, sort_keys=False),
+            command=shlex.join(["python", "-m", "pipelines.evaluate", *sys.argv[1:]]),
+        )
+        record.close(read_report(folder), step=read_report(run)["progress"]["teacher"]["best_step"])
+    console.print(f"evaluated {run}")
+    show_result(console, folder, read_report(folder))
 
 
 if __name__ == "__main__":

@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from omegaconf import DictConfig
 
-from omegaconf import DictConfig, OmegaConf
-
-from dualdnn.errors import ConfigError
-from dualdnn.tracking import default_uri
+from dualdnn.config import parse
+from pipelines.compose import plain_values
 from pipelines.entry import start
-from pipelines.exporting import export_student
-from pipelines.load import load_run
-from pipelines.present import make_console, show_requests
-from pipelines.reporting import git_revision
+from pipelines.exporting import export_sections
+from pipelines.load import load_run, planned_run
+from pipelines.present import make_console, show_export, show_requests
 from pipelines.runs import finished_run, read_report
+from pipelines.settings import ExportSettings
 
 
 def main(config: DictConfig) -> None:
     """Load the run and publish the student as the next version."""
-    console = make_console()
-    settings = OmegaConf.to_container(config, resolve=True)
-    outputs = Path(settings["paths"]["outputs"])
-    run = finished_run(outputs, settings["run"],
-                       settings["tracking"]["uri"] or default_uri(outputs))
+    mistakes: list[str] = []
+    settings = plain_values(config, mistakes)
+    asked = parse(ExportSettings, settings["export"], "export", mistakes)
+    run = finished_run(settings, mistakes)
     report = read_report(run)
-    students = list(report["students"])
+    # A student that became NaN is in the report, and has no weights to export.
+    students = [name for name in report["students"] if name in report["towers"]]
     if not students:
-        raise ConfigError(f"{run} trained no student (students=[]): there is nothing to export.")
-    student = settings["export"]["student"] or students[0]
-    if student not in students:
-        raise ConfigError(f"export.student `{student}` is not among the students of {run}: "
-                          f"{', '.join(students)}.")
-    loaded = load_run(run)
-    section, answers = export_student(
-        plan=loaded.plan, model=loaded.model, best=loaded.best, examples=loaded.examples,
-        student=student,
-        folder=Path(settings["paths"]["exported_models"])
-        / (settings["export"]["name"] or f"{loaded.plan.schema.name}_dev"),
-        lineage={"run_folder": str(run.resolve()), "git_revision": git_revision(),
-                 "data_fingerprint": loaded.examples.fingerprint,
-                 "schema_hash": loaded.examples.schema.hash(),
-                 "metrics": report["students"][student]},
-    )
-    show_requests(console, answers)
-    console.print(f"exported  {section['path']}  (student {student}, version "
-                  f"{section['version']}, parity {section['parity_max_abs']:.1e})")
+        mistakes.append(f"{run} has no student to export: it trained none, or all became NaN.")
+    elif asked:
+        mistakes.extend(asked.mistakes(students, report["data"]["name"]))
+    trained, plan = planned_run(run, mistakes=mistakes)
+    assert asked is not None  # else planned_run raised
+    console = make_console()
+    with console.status("opening the data"):
+        loaded = load_run(run, trained, plan)
+    with console.status("exporting"):
+        made = export_sections(
+            run=run, plan=plan, model=loaded.model, best=loaded.best, examples=loaded.examples,
+            asked=asked, exported_models=settings["paths"]["exported_models"],
+            students=report["students"],
+        )
+    show_requests(console, made["requests"])
+    show_export(console, made["export"])
 
 
 if __name__ == "__main__":

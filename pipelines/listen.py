@@ -23,27 +23,36 @@ class TrainingListener:
 
     def __init__(self, console: Console, tensorboard: TensorBoardWriter,
                  mlflow: MlflowRun) -> None:
-        """Draw on `console`."""
+        """Draw a bar on `console`; a pipe gets a line an evaluation instead."""
         self.tensorboard = tensorboard
         self.mlflow = mlflow
+        self._console = console
         self._progress = Progress(
             TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TimeRemainingColumn(), TextColumn("{task.fields[news]}"), console=console,
+            disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("training", news="")
+        self._step, self._steps = 0, 0
         self._news: dict[str, float] = {}
+        self._is_told = True
 
     def __enter__(self) -> TrainingListener:
         self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._tell()
+        if exception[0] is None:  # all is done, be it before the last step
+            self._progress.update(self._task, total=self._step)
         self._progress.stop()
         self.tensorboard.flush()
         self.mlflow.flush()
 
     def on_step(self, step: int, steps: int) -> None:
         """Move the bar."""
+        self._tell()
+        self._step, self._steps = step, steps
         self._progress.update(self._task, completed=step, total=steps)
 
     def on_record(self, record: Mapping[str, Any]) -> None:
@@ -53,5 +62,15 @@ class TrainingListener:
         self.mlflow.add(f"{record['tower']}/{name}", record["value"], record["step"])
         if name == "valid/log_loss" and "." not in record["tower"]:
             self._news[record["tower"]] = record["value"]
-            news = "  ".join(f"{tower} {value:.4f}" for tower, value in self._news.items())
-            self._progress.update(self._task, news=f"log loss {news}")
+            self._is_told = False
+
+    def _tell(self) -> None:
+        """Show an evaluation, once all of its values are in."""
+        if self._is_told:
+            return
+        self._is_told = True
+        news = "valid log loss " + "  ".join(f"{tower} {value:.4f}"
+                                             for tower, value in self._news.items())
+        self._progress.update(self._task, news=news)
+        if not self._console.is_terminal:
+            self._console.print(f"step {self._step} of at most {self._steps}: {news}")

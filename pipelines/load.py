@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.best_weights import BestWeights, load_best_weights
 from pipelines.build import build_model, open_plan_data
 from pipelines.plan import Plan, plan_from
-from pipelines.runs import read_config, read_report
+from pipelines.runs import read_report, settings_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +36,37 @@ class LoadedRun:
     best: BestWeights
 
 
-def load_run(run: Path, slices: list[str] | None = None) -> LoadedRun:
-    """Open the data of a run and restore its towers.
+def planned_run(
+    run: Path, slices: Sequence[str] = (), mistakes: Sequence[str] = ()
+) -> tuple[dict[str, Any], Plan]:
+    """The settings of a finished run and its plan; reads no data.
 
     Args:
         run: folder of a finished run.
         slices: fields to slice by instead of the run's.
+        mistakes: found so far, reported together with those found here.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+    settings = settings_of(run)
+    if slices:
+        settings["evaluation"]["slices"] = list(slices)
+    return settings, plan_from(settings, mistakes)
+
+
+def load_run(run: Path, settings: dict[str, Any], plan: Plan) -> LoadedRun:
+    """Open the data of a run and restore its towers.
+
+    Args:
+        run: folder of a finished run.
+        settings: of `planned_run`.
+        plan: of `planned_run`.
 
     Raises:
         DataError: the data is no longer what the run was trained on, or weights are missing.
     """
-    settings, report = read_config(run), read_report(run)
-    if slices is not None:
-        settings["evaluation"]["slices"] = slices
-    if settings["window"].get("as_of", "") is None:
-        # The newest day may have moved on since.
-        settings["window"]["as_of"] = report["data"]["last_day"]
-    plan = plan_from(settings)
+    report = read_report(run)
     examples = open_plan_data(plan, Path(settings["paths"]["state"]),
                               load_row_map(run / "row_map"))
     if examples.fingerprint != report["data"]["fingerprint"]:

@@ -1,9 +1,9 @@
-"""From a composed configuration to checked parts: every mistake is found before data is read."""
+"""From a resolved configuration to checked parts: every mistake is found before data is read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,13 +14,28 @@ from hydra.errors import InstantiationException
 from dualdnn.config import parse
 from dualdnn.data.lake import Lake
 from dualdnn.data.window import Window
-from dualdnn.distillation.objective import Objective
 from dualdnn.errors import ConfigError
 from dualdnn.schema import Schema, schema_from_dict
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
+from pipelines.settings import (
+    EmbeddingSettings,
+    EvaluationSettings,
+    ExportSettings,
+    NetworkSettings,
+    OptimizerSettings,
+    PathSettings,
+    PublishedFigures,
+    TrackingSettings,
+)
+from pipelines.students import CONTROLS, StudentPlan, controls_of, student_from
 
-CONTROLS = ("alone", "shared_label_only")
+_SECTIONS = (
+    "data", "window", "teacher", "student_configs", "distillation", "optimizer", "training",
+    "evaluation", "export", "embedding", "published", "paths", "tracking",
+)
+_VALUES = ("seed", "students", "student_overrides", "controls", "scheme", "resume", "reuse",
+           "debug")
 # Keys of a data configuration that say where the log is, not what it means.
 _WHERE_KEYS = ("source", "raw", "lake", "feature_lag")
 
@@ -33,57 +48,6 @@ class Source(Protocol):
 
     def prepare(self, lake: Path) -> None:
         """Build the lake, or reuse it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EmbeddingSettings:
-    """`embedding.*`."""
-
-    dim: int
-    initial_stddev: float
-
-    def mistakes(self) -> list[str]:
-        """What is wrong with the values, one sentence each."""
-        found = []
-        if self.dim < 1:
-            found.append(f"embedding.dim must be >= 1, got {self.dim}.")
-        if not self.initial_stddev > 0:
-            found.append(f"embedding.initial_stddev must be > 0, got {self.initial_stddev}.")
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkSettings:
-    """The MLP of a tower."""
-
-    hidden_units: Sequence[int]
-    activation: str
-    dropout: float
-
-    def mistakes(self, where: str) -> list[str]:
-        """What is wrong with the values, one sentence each."""
-        found = []
-        if any(units < 1 for units in self.hidden_units):
-            found.append(f"{where}.hidden_units must be >= 1 each, got {list(self.hidden_units)}.")
-        if not 0 <= self.dropout < 1:
-            found.append(f"{where}.dropout must lie in [0, 1), got {self.dropout}.")
-        try:
-            keras.activations.get(self.activation)
-        except ValueError:
-            found.append(f"{where}.activation must be a Keras activation such as relu, "
-                         f"got {self.activation!r}.")
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class StudentPlan:
-    """One student, or one of its controls."""
-
-    name: str
-    network: NetworkSettings
-    objective: Objective
-    optimizer: DenseOptimizerSettings
-    owns_table: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,170 +68,168 @@ class Plan:
     table: TableOptimizerSettings
     teacher_optimizer: DenseOptimizerSettings
     training: TrainingSettings
-    slices: Sequence[str] = field(default=())
+    slices: Sequence[str]
+    export: ExportSettings
 
 
-def _instance(config: Any, where: str, mistakes: list[str]) -> Any:
+def _instance(config: Any, where: str, methods: Sequence[str], mistakes: list[str]) -> Any:
     """A dataclass named by `_target_`, its types checked."""
     if not isinstance(config, Mapping) or "_target_" not in config:
         mistakes.append(f"{where} must be a mapping with _target_, got {config!r}.")
         return None
+    target = config["_target_"]
     try:
-        cls = hydra.utils.get_class(config["_target_"])
+        cls = hydra.utils.get_class(target)
     except Exception as error:
-        mistakes.append(f"{where}._target_ {config['_target_']!r} cannot be imported: {error}.")
+        mistakes.append(f"{where}._target_ {target!r} cannot be imported: {error}.")
         return None
-    values = {key: value for key, value in config.items() if key != "_target_"}
-    return parse(cls, values, where, mistakes)
+    if not is_dataclass(cls) or not all(hasattr(cls, method) for method in methods):
+        mistakes.append(f"{where}._target_ {target!r} must be a dataclass with the methods "
+                        f"{', '.join(methods)}.")
+        return None
+    return parse(cls, {k: v for k, v in config.items() if k != "_target_"}, where, mistakes)
 
 
-def _schema(data: Mapping[str, Any], mistakes: list[str]) -> Schema | None:
-    lag = data.get("feature_lag", "1d")
-    if str(lag) not in ("1d", "0"):
-        mistakes.append(f"data.feature_lag must be 1d or 0, got {lag!r}.")
-    if not isinstance(data.get("lake"), str) or not data["lake"]:
-        mistakes.append("data.lake must be a directory of dt=YYYY-MM-DD folders, "
-                        f"got {data.get('lake')!r}.")
+def _data(data: Any, mistakes: list[str]) -> tuple[Schema | None, Source | None]:
+    if not isinstance(data, Mapping):
+        mistakes.append(f"data must be a mapping, got {data!r}. Choose one with data=NAME.")
+        return None, None
+    lake, source = data.get("lake"), None
+    if not isinstance(lake, str) or not lake:
+        mistakes.append(f"data.lake must be a directory of dt=YYYY-MM-DD folders, got {lake!r}.")
+    if data.get("source") is not None:
+        source = _instance(data["source"], "data.source", ("mistakes", "prepare"), mistakes)
+        if source and isinstance(lake, str):
+            mistakes.extend(source.mistakes(Path(lake)))
+    else:
+        if data.get("raw") is not None:
+            mistakes.append(f"data.raw is {data['raw']!r}, but this data has no source that reads "
+                            "raw files. Point data.lake at the lake, and leave data.raw out.")
+        if str(data.get("feature_lag", "1d")) not in ("1d", "0"):
+            mistakes.append(f"data.feature_lag must be 1d or 0, got {data['feature_lag']!r}.")
     try:
-        return schema_from_dict({k: v for k, v in data.items() if k not in _WHERE_KEYS})
+        return schema_from_dict({k: v for k, v in data.items() if k not in _WHERE_KEYS}), source
     except ConfigError as error:
         mistakes.extend(error.mistakes)
-        return None
+        return None, source
 
 
 def _interactions(config: Any, seed: int, mistakes: list[str]) -> list[keras.layers.Layer]:
-    layers = []
+    layers: list[keras.layers.Layer] = []
     if not isinstance(config, Mapping):
         mistakes.append(f"teacher.interactions must be a mapping of layers, got {config!r}.")
         return layers
     for name, layer in config.items():
+        where = f"teacher.interactions.{name}"
+        if layer is None:
+            continue  # switched off: teacher.interactions.cin=null
+        if not isinstance(layer, Mapping) or "_target_" not in layer:
+            mistakes.append(f"{where} must be a mapping with _target_, got {layer!r}.")
+            continue
         try:
-            layers.append(hydra.utils.instantiate(layer, seed=seed, name=f"teacher_{name}",
-                                                  _convert_="all"))
+            made = hydra.utils.instantiate(layer, seed=seed, name=f"teacher_{name}",
+                                           _convert_="all")
         except InstantiationException as error:
-            cause = error.__cause__ or error
-            mistakes.append(f"teacher.interactions.{name}: {cause}")
+            mistakes.append(f"{where}: {' '.join(str(error.__cause__ or error).split())}")
+            continue
+        if isinstance(made, keras.layers.Layer):
+            layers.append(made)
+        else:
+            mistakes.append(f"{where}._target_ {layer['_target_']!r} must be a Keras layer.")
     return layers
 
 
-_STUDENT_KEYS = ("hidden_units", "activation", "dropout", "distillation", "optimizer")
+def _teacher(
+    config: Any, seed: int, mistakes: list[str]
+) -> tuple[NetworkSettings | None, bool, list[keras.layers.Layer]]:
+    values = dict(config) if isinstance(config, Mapping) else {}
+    linear = values.pop("linear", True)
+    if not isinstance(linear, bool):
+        mistakes.append(f"teacher.linear must be true or false, got {linear!r}.")
+    interactions = _interactions(values.pop("interactions", {}), seed, mistakes)
+    network = parse(NetworkSettings, values if values else config, "teacher", mistakes)
+    if network:
+        mistakes.extend(network.mistakes("teacher"))
+    return network, linear, interactions
 
 
-def _student(
-    name: str, config: Mapping[str, Any], run: Mapping[str, Any], teacher_layers: int,
-    mistakes: list[str],
-) -> StudentPlan | None:
-    where = f"student {name}"
+def _check_values(config: Mapping[str, Any], mistakes: list[str]) -> None:
+    """The settings that are plain values."""
+    known = (*_SECTIONS, *_VALUES)
     for key in config:
-        if key not in _STUDENT_KEYS:
-            mistakes.append(f"{where}.{key} is not known; known are {', '.join(_STUDENT_KEYS)}.")
-    network_values = {k: config[k] for k in ("hidden_units", "activation", "dropout")
-                      if k in config}
-    network = parse(NetworkSettings, network_values, where, mistakes)
-    own = config.get("distillation") or {}
-    objective = parse(Objective, {**run["distillation"], **own},
-                      f"{where}.distillation" if own else "distillation", mistakes)
-    own = config.get("optimizer") or {}
-    optimizer = parse(DenseOptimizerSettings, {**run["optimizer"]["student"], **own},
-                      f"{where}.optimizer" if own else "optimizer.student", mistakes)
-    if network is None or objective is None or optimizer is None:
-        return None
-    mistakes.extend(network.mistakes(where))
-    mistakes.extend(objective.mistakes("distillation", teacher_layers, len(network.hidden_units)))
-    mistakes.extend(optimizer.mistakes("optimizer.student"))
-    return StudentPlan(name=name, network=network, objective=objective, optimizer=optimizer)
+        if key not in known:
+            mistakes.append(f"`{key}` is not supported by this version; remove it. Known are "
+                            f"{', '.join(sorted(known))}.")
+    seed = config["seed"]
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        mistakes.append(f"seed must be a whole number >= 0, got {seed!r}.")
+    if config["scheme"] != "co_training":
+        mistakes.append(f"scheme `{config['scheme']}` is not supported by this version; "
+                        "use co_training.")
+    controls = config["controls"]
+    if not isinstance(controls, list) or any(name not in CONTROLS for name in controls):
+        mistakes.append(f"controls must be a list out of {', '.join(CONTROLS)}, got {controls!r}.")
+    elif len(set(controls)) < len(controls):
+        mistakes.append(f"controls lists a name twice: {', '.join(controls)}.")
+    for key in ("reuse", "debug"):
+        if not isinstance(config[key], bool):
+            mistakes.append(f"{key} must be true or false, got {config[key]!r}.")
+    if not isinstance(config["resume"], bool | str):
+        mistakes.append(f"resume must be true, false or a run folder, got {config['resume']!r}.")
 
 
-def _controls(student: StudentPlan, controls: Sequence[str],
-              teacher_optimizer: DenseOptimizerSettings) -> list[StudentPlan]:
-    labels_only = Objective()
-    made = {
-        # Tuned as the teacher is: a control that is not proves nothing.
-        "alone": replace(student, name=f"{student.name}.alone", objective=labels_only,
-                         optimizer=teacher_optimizer, owns_table=True),
-        "shared_label_only": replace(student, name=f"{student.name}.shared_label_only",
-                                     objective=labels_only),
-    }
-    return [made[name] for name in controls]
-
-
-def plan_from(config: Mapping[str, Any]) -> Plan:
+def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     """Check a resolved configuration of `train` as a whole.
 
     Args:
         config: plain values; `student_configs` holds the configuration of each student by name.
+        mistakes: found so far, reported together with those found here.
 
     Raises:
         ConfigError: with every mistake at once.
     """
-    mistakes: list[str] = []
-    seed = config["seed"]
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        mistakes.append(f"seed must be a whole number >= 0, got {seed!r}.")
-        seed = 0
-    if config["scheme"] != "co_training":
-        mistakes.append(f"scheme `{config['scheme']}` is not supported by this version; "
-                        "use co_training.")
-    data = config["data"]
-    schema = _schema(data, mistakes)
-    source = _instance(data["source"], "data.source", mistakes) if data.get("source") else None
-    if source and isinstance(data.get("lake"), str):
-        mistakes.extend(source.mistakes(Path(data["lake"])))
-    window = _instance(config["window"], "window", mistakes)
+    found = list(mistakes)
+    _check_values(config, found)
+    schema, source = _data(config.get("data"), found)
+    window = _instance(config.get("window"), "window", ("mistakes", "split"), found)
     if window:
-        mistakes.extend(window.mistakes())
-    embedding = parse(EmbeddingSettings, config["embedding"], "embedding", mistakes)
+        found.extend(window.mistakes())
+    embedding = parse(EmbeddingSettings, config.get("embedding"), "embedding", found)
     if embedding:
-        mistakes.extend(embedding.mistakes())
-
-    teacher_values = dict(config["teacher"])
-    linear = teacher_values.pop("linear", True)
-    if not isinstance(linear, bool):
-        mistakes.append(f"teacher.linear must be true or false, got {linear!r}.")
-    interactions = _interactions(teacher_values.pop("interactions", {}), seed, mistakes)
-    teacher = parse(NetworkSettings, teacher_values, "teacher", mistakes)
-    if teacher:
-        mistakes.extend(teacher.mistakes("teacher"))
-
-    optimizer = config["optimizer"]
-    table = parse(TableOptimizerSettings, optimizer["table"], "optimizer.table", mistakes)
-    if table:
-        mistakes.extend(table.mistakes("optimizer.table"))
-    teacher_optimizer = parse(DenseOptimizerSettings, optimizer["teacher"], "optimizer.teacher",
-                              mistakes)
-    if teacher_optimizer:
-        mistakes.extend(teacher_optimizer.mistakes("optimizer.teacher"))
-    training = parse(TrainingSettings, config["training"], "training", mistakes)
+        found.extend(embedding.mistakes())
+    seed = config["seed"] if isinstance(config["seed"], int) else 0
+    teacher, linear, interactions = _teacher(config.get("teacher"), seed, found)
+    optimizer = parse(OptimizerSettings, config.get("optimizer"), "optimizer", found)
+    if optimizer:
+        found.extend(optimizer.mistakes())
+    training = parse(TrainingSettings, config.get("training"), "training", found)
     if training:
-        mistakes.extend(training.mistakes())
-
-    controls = config["controls"]
-    if not isinstance(controls, list) or any(name not in CONTROLS for name in controls):
-        mistakes.append(f"controls must be a list out of {', '.join(CONTROLS)}, got {controls!r}.")
-        controls = []
-    students = []
-    for name, of_student in config["student_configs"].items():
-        made = _student(name, of_student, config, len(teacher.hidden_units) if teacher else 99,
-                        mistakes)
-        if made:
-            students.append(made)
-    wanted = config["export"]["student"]
-    if wanted is not None and wanted not in config["student_configs"]:
-        mistakes.append(f"export.student `{wanted}` is not among the students of this run: "
-                        f"{', '.join(config['student_configs']) or 'none'}.")
-    slices = config["evaluation"]["slices"]
-    known = [one.name for one in schema.fields] if schema else []
-    for name in slices if schema else ():
-        if name not in known:
-            mistakes.append(f"evaluation.slices names `{name}`, which is not a field; fields are "
-                            f"{', '.join(known)}.")
-    if mistakes:
+        found.extend(training.mistakes())
+    # Without a teacher to count the layers of, hints are not what is wrong.
+    layers = len(teacher.hidden_units) if teacher else 10**6
+    students = [student_from(name, of_student, config, layers, found)
+                for name, of_student in config["student_configs"].items()]
+    export = parse(ExportSettings, config.get("export"), "export", found)
+    if export:
+        found.extend(export.mistakes(list(config["student_configs"]),
+                                     schema.name if schema else None))
+    evaluation = parse(EvaluationSettings, config.get("evaluation"), "evaluation", found)
+    if evaluation and schema:
+        leaks = window is not None and not window.follows_time
+        found.extend(evaluation.mistakes([field.name for field in schema.fields
+                                          if not (leaks and field.label_statistic)]))
+    for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking"),
+                      (PublishedFigures, "published")):
+        parse(cls, config.get(name), name, found)
+    if found:
         # One setting can be wrong for several students; say it once.
-        raise ConfigError(list(dict.fromkeys(mistakes)))
+        raise ConfigError(list(dict.fromkeys(found)))
     return Plan(
-        seed=seed, schema=schema, lake=Lake(Path(data["lake"])), source=source, window=window,
-        embedding=embedding, teacher=teacher, linear=linear, interactions=interactions,
-        students=students,
-        controls=[c for s in students for c in _controls(s, controls, teacher_optimizer)],
-        table=table, teacher_optimizer=teacher_optimizer, training=training, slices=slices,
+        seed=seed, schema=schema, lake=Lake(Path(config["data"]["lake"])), source=source,
+        window=window, embedding=embedding, teacher=teacher, linear=linear,
+        interactions=interactions, students=students,
+        controls=[control for student in students
+                  for control in controls_of(student, config["controls"], optimizer.teacher)],
+        table=optimizer.table, teacher_optimizer=optimizer.teacher, training=training,
+        slices=evaluation.slices, export=export,
     )

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from dualdnn.data.examples import Examples
-from dualdnn.evaluation.report import console_table
+from dualdnn.evaluation.results import console_table, published_rows
 from pipelines.plan import Plan
+from pipelines.runs import read_report
 
 
 def make_console() -> Console:
@@ -40,45 +42,53 @@ def show_requests(console: Console, answers: Sequence[Mapping[str, Any]]) -> Non
                       highlight=False, soft_wrap=True)
 
 
-def show_published(console: Console, report: Mapping[str, Any],
-                   published: Mapping[str, float]) -> None:
+def show_export(console: Console, export: Mapping[str, Any]) -> None:
+    """Where the exported student lies."""
+    console.print(f"exported  {export['path']}  (student {export['student']}, version "
+                  f"{export['version']}, parity {export['parity_max_abs']:.1e})")
+
+
+def show_published(console: Console, report: Mapping[str, Any]) -> None:
     """Teacher against student, beside what was published elsewhere."""
-    teacher = report["teacher"]
-    measures = {
-        "latency_ratio": ("teacher latency / student latency, 500 rows",
-                          lambda s: s.get("latency_ratio")),
-        "size_ratio": ("teacher size / student size, dense parameters",
-                       lambda s: teacher["params_dense"] / s["params_dense"]),
-    }
-    table = Table(title="beside the published figures", title_justify="left")
+    rows = published_rows(report)
+    if not rows:
+        return
+    table = Table(title="beside the published figures", title_justify="left",
+                  title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
-    for name in report["students"]:
-        table.add_column(name, justify="right")
     table.add_column("published", justify="right")
-    for key, figure in published.items():
-        title, measured = measures[key]
-        cells = [measured(student) for student in report["students"].values()]
-        table.add_row(title, *(f"{c:.1f}x" if c else "-" for c in cells), f"{figure:g}x")
+    for name in report["students"]:
+        table.add_column(name, justify="right", style="bold cyan")
+    for what, figure, ours in rows:
+        table.add_row(what, figure, *ours.values())
     console.print(table)
 
 
-def show_result(console: Console, run: Path, report: Mapping[str, Any],
-                settings: Mapping[str, Any]) -> None:
+def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
     """The table of towers, the requests, and where everything lies."""
     console.print(console_table(report))
+    show_published(console, report)
     for name, student in report["students"].items():
         if student.get("status") == "diverged":
             console.print(f"student {name} became NaN or infinite and dropped out")
-    if settings.get("published"):
-        show_published(console, report, settings["published"])
-    if not report["students"]:
-        console.print("no student in this run: nothing was exported")
-    elif "export" in report:
+    if "export" in report:
         show_requests(console, report["requests"])
-        export = report["export"]
-        console.print(f"exported  {export['path']}  (student {export['student']}, version "
-                      f"{export['version']}, parity {export['parity_max_abs']:.1e})")
+        show_export(console, report["export"])
+    elif report["job"] == "train":
+        console.print("nothing was exported: this run has no student with weights")
     console.print(f"report    {run / 'report.md'}")
-    console.print(f"run       {run}")
-    console.print(f"tracking  mlflow ui --backend-store-uri {report['tracking_uri']}")
-    console.print(f"          tensorboard --logdir {run / 'tensorboard'}")
+    console.print(f"mlflow    mlflow ui --backend-store-uri {report['tracking_uri']}")
+    if (run / "tensorboard").is_dir():
+        console.print(f"curves    tensorboard --logdir {run / 'tensorboard'}")
+
+
+def show_finished(console: Console, run: Path) -> None:
+    """A run that is done already."""
+    report = read_report(run)
+    console.print(f"{run} has trained this configuration already "
+                  f"(revision {report['lineage']['git_revision']}); it is shown again")
+    show_result(console, run, report)
+    export = report.get("export")
+    if export and not Path(export["path"]).is_dir():
+        console.print(f"{export['path']} is gone; `python -m pipelines.export run={run}` "
+                      "exports the student again")

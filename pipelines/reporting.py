@@ -13,10 +13,10 @@ from dualdnn.data.examples import Examples
 from dualdnn.evaluation.significance import auc_difference
 from dualdnn.export.latency import measure_latency
 from dualdnn.export.saved_model import size_in_bytes, write_saved_model
+from dualdnn.export.student import serving_graph
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.training.best_weights import BestWeights
 from dualdnn.training.measure import measure
-from pipelines.build import serving_graph
 from pipelines.plan import Plan
 
 _TIMED_ROWS = 500

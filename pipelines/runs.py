@@ -5,17 +5,22 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dualdnn.errors import ConfigError, DataError
-from dualdnn.storage import atomic_file, write_json
+from dualdnn.config import parse
+from dualdnn.errors import ConfigError
+from dualdnn.storage import atomic_file
+from dualdnn.tracking import default_uri
+from pipelines.settings import PathSettings, TrackingSettings
 
 # Settings that steer the job but not what is learned.
 _NOT_OF_THE_RUN = ("resume", "reuse", "debug", "tracking", "paths")
+_STAMP = re.compile(r"^\d{8}T\d{6}Z(-\d+)?$")
 
 
 def configuration_hash(config: Mapping[str, Any]) -> str:
@@ -42,16 +47,29 @@ def new_run(outputs: Path, job: str, config: Mapping[str, Any]) -> Path:
     return folder
 
 
-def read_config(run: Path) -> dict[str, Any]:
-    """The resolved configuration of a run.
+def _stored_config(run: Path) -> dict[str, Any]:
+    """`config.yaml` of a run.
 
     Raises:
-        DataError: the folder is not a run.
+        ConfigError: the folder is not a run.
     """
     try:
         return yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     except OSError as error:
-        raise DataError(f"{run} is not a run folder: it has no config.yaml.") from error
+        raise ConfigError(f"{run} is not a run folder: it has no config.yaml.") from error
+
+
+def settings_of(run: Path) -> dict[str, Any]:
+    """The resolved configuration of a run, with the newest day as it was then.
+
+    Raises:
+        ConfigError: the folder is not a run.
+    """
+    settings = _stored_config(run)
+    newest = read_report(run).get("data", {}).get("last_day")
+    if newest and settings["window"].get("as_of", newest) is None:
+        settings["window"]["as_of"] = newest
+    return settings
 
 
 def read_report(run: Path) -> dict[str, Any]:
@@ -60,20 +78,16 @@ def read_report(run: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def write_status(run: Path, job: str, status: str, **values: Any) -> None:
-    """A report that says no more than where the job stands."""
-    write_json(run / "report.json", {"job": job, "status": status, **values})
-
-
 def _runs(outputs: Path, job: str) -> list[Path]:
     """Run folders, newest first."""
     folders = [path.parent for path in (outputs / job).glob("*/config.yaml")]
 
     def age(folder: Path) -> tuple[str, int]:
         stamp, _, number = folder.name.partition("-")
-        return stamp, int(number or 1)
+        return stamp, int(number) if number.isdigit() else 1
 
-    return sorted(folders, key=age, reverse=True)
+    return sorted((folder for folder in folders if _STAMP.match(folder.name)), key=age,
+                  reverse=True)
 
 
 def same_run(outputs: Path, job: str, config: Mapping[str, Any], *, finished: bool) -> Path | None:
@@ -81,45 +95,116 @@ def same_run(outputs: Path, job: str, config: Mapping[str, Any], *, finished: bo
     wanted = configuration_hash(config)
     for folder in _runs(outputs, job):
         done = read_report(folder).get("status") == "done"
-        if done == finished and configuration_hash(read_config(folder)) == wanted:
+        if done == finished and configuration_hash(_stored_config(folder)) == wanted:
             return folder
     return None
 
 
-def finished_run(outputs: Path, run: str | None, tracking_uri: str) -> Path:
-    """The folder of a finished training run.
+def choose_run(
+    job: str, settings: dict[str, Any], overrides: Sequence[str], mistakes: list[str]
+) -> tuple[dict[str, Any], Path | None]:
+    """The run to show again or to go on with, as `reuse` and `resume` ask for it.
+
+    A finished run is shown before an unfinished one is resumed, so that both together end the
+    work once and never repeat it.
 
     Args:
-        outputs: `paths.outputs`.
-        run: folder or mlflow run id; None for the newest finished run.
-        tracking_uri: where mlflow run ids are looked up.
+        job: whose runs.
+        settings: resolved.
+        overrides: of the command line, as `key=value`.
+        mistakes: receives what is wrong, one sentence each.
+
+    Returns:
+        the settings to run with, and the folder; None asks for a new run.
+    """
+    outputs, resume = settings["paths"]["outputs"], settings["resume"]
+    if isinstance(resume, str):
+        return _resumed(Path(resume), settings, overrides, mistakes)
+    run = None
+    if settings["reuse"] is True:
+        run = same_run(Path(outputs), job, settings, finished=True)
+    if run is None and resume is True:
+        run = same_run(Path(outputs), job, settings, finished=False)
+    if run is not None:
+        settings = {**settings, "window": settings_of(run)["window"]}
+    return settings, run
+
+
+def _resumed(
+    run: Path, settings: dict[str, Any], overrides: Sequence[str], mistakes: list[str]
+) -> tuple[dict[str, Any], Path | None]:
+    """A run folder brings its own configuration; only what steers the job may be given anew."""
+    try:
+        stored = settings_of(run)
+    except ConfigError as error:
+        mistakes.append(f"resume={run}: {error} Use resume=true for the newest unfinished run of "
+                        "the same configuration.")
+        return settings, None
+    given = [override for override in overrides
+             if re.split(r"[.=@]", override)[0] not in _NOT_OF_THE_RUN]
+    if given and configuration_hash(_stored_config(run)) != configuration_hash(settings):
+        mistakes.append(f"resume={run} goes on with the configuration of that run; remove "
+                        f"{' '.join(given)}, or start a new run with it.")
+    keys = {override.split("=")[0] for override in overrides}
+    for section in ("paths", "tracking"):
+        stored[section] |= {key: value for key, value in settings[section].items()
+                            if f"{section}.{key}" in keys}
+    return {**stored, **{key: settings[key] for key in ("resume", "reuse", "debug")}}, run
+
+
+def finished_run(settings: Mapping[str, Any], mistakes: Sequence[str]) -> Path:
+    """The folder of the finished training run that `run` names, or of the newest.
+
+    Args:
+        settings: with `run`, a folder, an mlflow run id or None, `paths` and `tracking`.
+        mistakes: found so far, reported together with those found here.
 
     Raises:
         ConfigError: there is no such run, or it is not finished.
     """
-    if run is None:
-        for folder in _runs(outputs, "train"):
-            if read_report(folder).get("status") == "done":
+    found = list(mistakes)
+    run = settings["run"]
+    paths = parse(PathSettings, settings["paths"], "paths", found)
+    tracking = parse(TrackingSettings, settings["tracking"], "tracking", found)
+    if run is not None and not isinstance(run, str):
+        found.append(f"run must be a run folder or an mlflow run id, got {run!r}.")
+    elif paths and tracking:
+        outputs = Path(paths.outputs)
+        try:
+            if run is None:
+                return _newest_finished(outputs)
+            folder = Path(run) if Path(run).is_dir() else _folder_of_mlflow_run(
+                run, tracking.uri or default_uri(outputs))
+            report = read_report(folder)
+            if report.get("job") == "train" and report.get("status") == "done":
                 return folder
-        raise ConfigError(f"there is no finished run in {outputs / 'train'}. Train one with "
-                          "`python -m pipelines.train`, or name one with run=FOLDER.")
-    folder = Path(run)
-    if not folder.is_dir():
-        folder = _folder_of_mlflow_run(run, tracking_uri)
-    status = read_report(folder).get("status")
-    if status != "done":
-        raise ConfigError(f"run={run} must be a finished run, but {folder} is "
-                          f"{status or 'no run folder with a report.json'}.")
-    return folder
+            found.append(f"run={run} must be a finished training run, but {folder} "
+                         + (f"is a run of {report['job']}, {report['status']}." if report
+                            else "holds no report.json."))
+        except ConfigError as error:
+            found.extend(error.mistakes)
+    raise ConfigError(found)
+
+
+def _newest_finished(outputs: Path) -> Path:
+    for folder in _runs(outputs, "train"):
+        if read_report(folder).get("status") == "done":
+            return folder
+    raise ConfigError(f"there is no finished run in {outputs / 'train'}. Train one with "
+                      "`python -m pipelines.train`, or name one with run=FOLDER.")
 
 
 def _folder_of_mlflow_run(run: str, tracking_uri: str) -> Path:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
+    nowhere = ConfigError(f"run={run} is neither a folder nor a dualdnn run in mlflow at "
+                          f"{tracking_uri}.")
+    database = tracking_uri.removeprefix("sqlite:///")
+    if database != tracking_uri and not Path(database).exists():
+        raise nowhere  # asking would make an empty one
     try:
         tags = MlflowClient(tracking_uri=tracking_uri).get_run(run).data.tags
         return Path(tags["dualdnn.run_folder"])
     except (MlflowException, KeyError) as error:
-        raise ConfigError(f"run={run} is neither a folder nor a dualdnn run in mlflow at "
-                          f"{tracking_uri}.") from error
+        raise nowhere from error

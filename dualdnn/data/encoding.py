@@ -26,7 +26,7 @@ from dualdnn.data.lake import Lake
 from dualdnn.data.signs import MISSING, signs_of
 from dualdnn.errors import DataError
 from dualdnn.schema import Schema
-from dualdnn.storage import atomic_folder, lock, remove_leftovers, sha256_of_file
+from dualdnn.storage import atomic_folder, lock, remove_leftovers, sha256_of_file, write_json
 
 _FORMAT = 1
 
@@ -171,7 +171,13 @@ def _arrays(table: pa.Table, schema: Schema) -> tuple[dict[str, np.ndarray], lis
 
 
 def _signature(files: Sequence[Path]) -> list[list[Any]]:
-    return [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+    """Changes whenever a file does: tools can set the time of modification, not that of change."""
+    found = [(path.name, path.stat()) for path in files]
+    return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in found]
+
+
+def _digests(files: Sequence[Path]) -> list[list[str]]:
+    return [[path.name, sha256_of_file(path)] for path in files]
 
 
 def _is_current(target: Path, files: Sequence[Path]) -> bool:
@@ -179,10 +185,14 @@ def _is_current(target: Path, files: Sequence[Path]) -> bool:
     if not (target / "meta.json").exists():
         return False
     meta = EncodedDay(target).meta
-    if meta["signature"] == _signature(files):
+    signature = _signature(files)
+    if meta["signature"] == signature:
         return True
     # Touched or copied files need no new encoding if their bytes are the same.
-    return meta["sha256"] == [[p.name, sha256_of_file(p)] for p in files]
+    if meta["sha256"] != _digests(files):
+        return False
+    write_json(target / "meta.json", {**meta, "signature": signature})
+    return True
 
 
 def encode_day(lake: Lake, day: datetime.date, schema: Schema, target: Path) -> None:
@@ -193,7 +203,7 @@ def encode_day(lake: Lake, day: datetime.date, schema: Schema, target: Path) -> 
     """
     files = lake.files(day)
     signature = _signature(files)
-    digests = [[p.name, sha256_of_file(p)] for p in files]
+    digests = _digests(files)
     arrays, texts, layout = _arrays(lake.read(day, schema), schema)
     content = hashlib.sha256()
     for name in sorted(arrays):
@@ -208,7 +218,7 @@ def encode_day(lake: Lake, day: datetime.date, schema: Schema, target: Path) -> 
             np.save(folder / f"{name}.npy", array)
         pq.write_table(pa.table({"value": pa.array(texts, pa.large_string())}),
                        folder / "values.parquet")
-        (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+        write_json(folder / "meta.json", meta)
 
 
 def encoded_folder(state: Path, lake: Lake, schema: Schema) -> Path:

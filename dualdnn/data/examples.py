@@ -136,11 +136,18 @@ def open_examples(
     timestamps = np.concatenate([day.array("timestamps") for day in opened])
     given = None
     if isinstance(window, Given):
-        given = np.array([v for day in chosen for v in lake.read_column(day, window.column)])
+        given = np.array([v for day in chosen for v in lake.read_column(day, window.column)],
+                         object)
     split = window.split(of_day, timestamps, given)
     if not len(split.train):
         raise DataError(f"the window leaves no row to train on: {starts[-1]} rows in all.")
 
+    if row_map is not None and len(row_map.oov_rows) != len(kept.fields):
+        raise DataError(
+            f"the row map was built for {len(row_map.oov_rows)} fields, but this window and "
+            f"schema leave {len(kept.fields)}: {', '.join(field.name for field in kept.fields)}. "
+            "Use the schema and the kind of window that the model was trained with."
+        )
     if row_map is None:
         parts: list[np.ndarray | None] = []
         for start, stop in itertools.pairwise(starts):

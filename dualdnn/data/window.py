@@ -70,6 +70,12 @@ def _fraction_mistakes(train: float, valid: float, test: float) -> list[str]:
 
 def _cut(order: np.ndarray, train: float, valid: float) -> Split:
     first, second = (round(len(order) * share) for share in (train, train + valid))
+    if first == 0 or second == len(order):
+        raise DataError(
+            f"the window cuts {len(order)} rows into {first} to train, {second - first} to "
+            f"validate and {len(order) - second} to test. Expected rows to train and to test: "
+            "use more rows or larger fractions."
+        )
     return Split(train=np.sort(order[:first]), valid=np.sort(order[first:second]),
                  test=np.sort(order[second:]))
 
@@ -154,13 +160,17 @@ class Given:
         wrong = ~np.isin(given, PARTS)
         if wrong.any():
             raise DataError(
-                f"column `{self.column}` must say train, valid or test, got {given[wrong][0]!r} "
-                f"in {int(wrong.sum())} rows."
+                f"window.column `{self.column}` must say train, valid or test, got "
+                f"{str(given[wrong][0])!r} first, in {int(wrong.sum())} of {len(given)} rows. "
+                "Correct the column where the lake is written."
             )
         train, valid, test = (np.flatnonzero(given == part) for part in PARTS)
         for name, rows in (("train", train), ("test", test)):
             if not len(rows):
-                raise DataError(f"column `{self.column}` marks no row as {name}.")
+                raise DataError(
+                    f"window.column `{self.column}` marks none of {len(given)} rows as {name}. "
+                    "Expected rows to train and to test."
+                )
         return Split(train=train, valid=valid, test=test)
 
 
@@ -191,8 +201,11 @@ class Rolling:
         found = []
         if self.as_of is not None:
             try:
-                datetime.date.fromisoformat(self.as_of)
+                # fromisoformat takes other forms as well, such as 20130801 and 2013-W31-4.
+                sound = str(datetime.date.fromisoformat(self.as_of)) == self.as_of
             except (TypeError, ValueError):
+                sound = False
+            if not sound:
                 found.append(f"window.as_of must be a day as YYYY-MM-DD, got {self.as_of!r}.")
         if self.days < 1:
             found.append(f"window.days must be >= 1, got {self.days}.")
@@ -207,10 +220,23 @@ class Rolling:
         return found
 
     def bounds(self, as_of: datetime.date) -> tuple[datetime.date, datetime.date, datetime.date]:
-        """First day of training, first day after training, first day of the holdout."""
-        holdout = as_of - datetime.timedelta(days=self.holdout_days - 1)
-        after = holdout - datetime.timedelta(days=self.holdout_gap)
-        return after - datetime.timedelta(days=self.days), after, holdout
+        """First day of training, first day after training, first day of the holdout.
+
+        Without a holdout there is nothing to leave a gap to: training ends at `as_of`.
+
+        Raises:
+            DataError: the window reaches back before the calendar.
+        """
+        gap = self.holdout_gap if self.holdout_days else 0
+        try:
+            holdout = as_of - datetime.timedelta(days=self.holdout_days - 1)
+            after = holdout - datetime.timedelta(days=gap)
+            return after - datetime.timedelta(days=self.days), after, holdout
+        except OverflowError:
+            raise DataError(
+                f"a window of {self.days} days with a holdout of {self.holdout_days} that ends at "
+                f"{as_of} would begin before the year 1. Choose fewer days."
+            ) from None
 
     def choose_days(self, available: Sequence[datetime.date],
                     newest_complete: datetime.date) -> list[datetime.date]:
@@ -224,7 +250,8 @@ class Rolling:
         one = datetime.timedelta(days=1)
         wanted = [first + one * i for i in range((after - first).days)]
         wanted += [holdout + one * i for i in range((as_of - holdout).days + 1)]
-        missing = [day for day in wanted if day not in set(available)]
+        present = set(available)
+        missing = [day for day in wanted if day not in present]
         if missing:
             raise DataError(
                 f"the window {first} to {as_of} needs {len(wanted)} days, but "
@@ -240,13 +267,15 @@ class Rolling:
         return wanted
 
     def split(self, days: np.ndarray, timestamps: np.ndarray, given: np.ndarray | None) -> Split:
-        """See `Window.split`; rows belong to the day of their partition."""
-        newest = days.max().astype(datetime.date)
-        as_of = datetime.date.fromisoformat(self.as_of) if self.as_of else newest
-        _, after, holdout = (np.datetime64(d) for d in self.bounds(as_of))
+        """See `Window.split`, for the days of `choose_days`.
+
+        Rows belong to the day of their partition, whatever their timestamps say.
+        """
+        as_of = datetime.date.fromisoformat(self.as_of) if self.as_of else days.max().item()
+        _, after, holdout = (np.datetime64(day) for day in self.bounds(as_of))
         valid_from = after - np.timedelta64(self.valid_days, "D")
         return Split(
             train=np.flatnonzero(days < valid_from),
             valid=np.flatnonzero((days >= valid_from) & (days < after)),
-            test=np.flatnonzero((days >= holdout) & (days >= after)),
+            test=np.flatnonzero(days >= holdout),
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dualdnn.evaluation.results import COLUMNS, four, result_rows
+from dualdnn.evaluation.results import COLUMNS, four, published_rows, result_rows
 
 
 def _markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -75,6 +75,14 @@ def _distillation(report: Mapping[str, Any]) -> list[str]:
                               "bytes total"], rows)]
 
 
+def _published(report: Mapping[str, Any]) -> list[str]:
+    rows = [[what, figure, *ours.values()] for what, figure, ours in published_rows(report)]
+    if not rows:
+        return []
+    heading = ["", "published", *report["students"]]
+    return ["## Beside the published figures", "", *_markdown_table(heading, rows)]
+
+
 def _slices(report: Mapping[str, Any]) -> list[str]:
     sliced = {name: tower["slices"] for name, tower in _towers(report).items()
               if tower.get("slices")}
@@ -127,7 +135,7 @@ def report_page(
     head |= {key: report[key] for key in ("examples_per_second",) if key in report}
     lines = [f"# {report.get('job', 'run')}: {report.get('data', {}).get('name', '')}".rstrip(": "),
              "", *_markdown_table(["", ""], [(k, _show(v)) for k, v in head.items() if v != []])]
-    lines += _results(report) + _distillation(report) + _slices(report)
+    lines += _results(report) + _published(report) + _distillation(report) + _slices(report)
     lines += ["## Figures", "", *figures] if figures else []
     lines += _facts("Export", report.get("export", {})) + _places(folder, report)
     if command or config_text:

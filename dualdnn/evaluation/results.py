@@ -100,6 +100,27 @@ def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def published_rows(report: Mapping[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
+    """What each student saves over the teacher, beside the figures of others.
+
+    Returns:
+        (what is measured, the published figure, ours by student) for every figure in
+        `published`.
+    """
+    teacher, students = report.get("teacher", {}), report.get("students", {})
+    rows = []
+    published = report.get("published", {})
+    if (figure := published.get("latency_ratio")) is not None:
+        ours = {name: _times(student["latency_ratio"]) if "latency_ratio" in student else "-"
+                for name, student in students.items()}
+        rows.append(("teacher latency / student latency, 500 rows", f"about {figure:g}x", ours))
+    if (figure := published.get("size_ratio")) is not None:
+        ours = {name: _times(teacher["params_dense"] / student["params_dense"])
+                if "params_dense" in student else "-" for name, student in students.items()}
+        rows.append(("teacher size / student size, dense parameters", f"over {figure:g}x", ours))
+    return rows if students else []
+
+
 def console_table(report: Mapping[str, Any]) -> Table:
     """The result of a run as a table that fits a terminal of 110 columns.
 

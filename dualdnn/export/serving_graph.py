@@ -106,7 +106,7 @@ class ServingGraph(tf.Module):
             return self._answer(self.rows_of(features))
 
         @tf.function
-        def encoded(rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        def encoded(*, rows: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._answer(rows)
 
         rows_spec = tf.TensorSpec((None, self.schema.width), tf.int32, name="rows")

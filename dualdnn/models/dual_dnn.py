@@ -11,6 +11,7 @@ import tf_keras as keras
 
 from dualdnn.distillation.losses import label_loss
 from dualdnn.distillation.objective import Objective, weighted_mean
+from dualdnn.errors import ConfigError
 from dualdnn.layers.embedding import EmbeddingTable
 from dualdnn.layers.hint import HintProjection
 from dualdnn.models.student import Student
@@ -41,6 +42,12 @@ class StudentTower:
         """Name of the tower."""
         return self.network.name
 
+    def moves(self, table: EmbeddingTable) -> bool:
+        """Do its losses reach the shared table or the teacher?"""
+        stop = self.objective.stop_gradient
+        through_input = self.table is table and not stop.embedding
+        return through_input or (self.objective.distills and not stop.teacher)
+
 
 class DualDNN(tfrs.models.Model):
     """Teacher and students on one shared embedding.
@@ -60,11 +67,17 @@ class DualDNN(tfrs.models.Model):
             table: the shared embedding.
             teacher: reads and trains `table`.
             students: their names must differ.
+
+        Raises:
+            ConfigError: two towers share a name, or a student's projections do not fit its hints.
         """
         super().__init__(name="dual_dnn")
         names = [TEACHER, *(student.name for student in students)]
         if len(set(names)) != len(names):
-            raise ValueError(f"towers must have different names, got {', '.join(names)}")
+            raise ConfigError(f"towers must have different names, got {', '.join(names)}. "
+                              "Rename a student.")
+        for student in students:
+            _check_projections(student, teacher)
         self.table = table
         self.teacher = teacher
         self.students = {student.name: student for student in students}
@@ -163,6 +176,15 @@ class DualDNN(tfrs.models.Model):
             )
         return losses
 
+    def train_step(self, inputs: object) -> dict[str, tf.Tensor]:
+        """Refuse `fit`: it knows one optimizer, and would leave tables and students as they are.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("DualDNN trains with dualdnn.training.trainer.Trainer, not with "
+                                  "fit, which would train the teacher's dense layers alone.")
+
     def compute_loss(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
                      training: bool = False) -> tf.Tensor:
         """The sum of every tower's total, as tensorflow-recommenders asks for it.
@@ -175,3 +197,14 @@ class DualDNN(tfrs.models.Model):
         outputs = self.forward(self.lookup(rows), tf.constant(0, tf.int64), training=training)
         losses = self.tower_losses(outputs, labels, weights)
         return tf.add_n([losses[tower]["total"] for tower in losses])
+
+
+def _check_projections(student: StudentTower, teacher: Teacher) -> None:
+    """Else a missing projection would drop its hint, and one unit would be spread over all."""
+    objective = student.objective
+    hints = objective.hints if objective.hint_weight else ()
+    wanted = [teacher.mlp.dense[theirs].units for theirs, _ in hints]
+    given = [projection.dense.units for projection in student.projections]
+    if given != wanted:
+        raise ConfigError(f"student {student.name} needs projections to {wanted} units, one a hint "
+                          f"in use and as wide as the teacher's layer, got {given}.")

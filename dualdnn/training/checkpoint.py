@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,20 @@ from dualdnn.errors import DataError
 from dualdnn.storage import atomic_folder
 
 _SHARD_BYTES = 2**28
+# Smaller arrays share one file: syncing a file of its own for each took most of a checkpoint.
+_PACKED_BYTES = 2**20
+_PACKED = "packed.npz"
+
+
+def _bytes(value: np.ndarray | tf.Variable) -> int:
+    dtype = value.dtype if isinstance(value, np.ndarray) else value.dtype.as_numpy_dtype
+    return int(np.prod(value.shape)) * np.dtype(dtype).itemsize
 
 
 def _blocks(value: np.ndarray | tf.Variable) -> Iterable[np.ndarray]:
     """The rows of an array in shards; a variable is never copied whole."""
     rows = value.shape[0] if len(value.shape) else 0
-    itemsize = np.dtype(value.dtype if isinstance(value, np.ndarray)
-                        else value.dtype.as_numpy_dtype).itemsize
-    size = int(np.prod(value.shape)) * itemsize
+    size = _bytes(value)
     if size <= _SHARD_BYTES:
         yield value if isinstance(value, np.ndarray) else value.numpy()
         return
@@ -46,12 +53,17 @@ def save_checkpoint(
     """
     with atomic_folder(folder) as temporary:
         index: dict[str, list[str]] = {}
+        packed: dict[str, np.ndarray] = {}
         for number, (name, value) in enumerate(arrays.items()):
             index[name] = []
+            if _bytes(value) <= _PACKED_BYTES:
+                packed[name] = value if isinstance(value, np.ndarray) else value.numpy()
+                continue
             for shard, block in enumerate(_blocks(value)):
                 file = f"{number:04d}-{shard:04d}.npy"
                 np.save(temporary / file, block)
                 index[name].append(file)
+        np.savez(temporary / _PACKED, allow_pickle=False, **packed)
         (temporary / "arrays.json").write_text(json.dumps(index, indent=1))
         (temporary / "state.json").write_text(json.dumps(state, indent=1))
 
@@ -77,11 +89,12 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
     try:
         index = json.loads((folder / "arrays.json").read_text())
         found = {}
-        for name, files in index.items():
-            blocks = [np.load(folder / file) for file in files]
-            found[name] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+        with open(folder / _PACKED, "rb") as file, np.load(file) as packed:
+            for name, files in index.items():
+                blocks = [np.load(folder / file) for file in files] or [packed[name]]
+                found[name] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
         return found
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{folder} is not a readable checkpoint: {error}.") from error
 
 

@@ -18,7 +18,7 @@ class Scorer:
     def __init__(self, model: DualDNN) -> None:
         """Compile lazily, once per choice of towers."""
         self.model = model
-        self._compiled: dict[tuple[str, ...], tf.types.experimental.PolymorphicFunction] = {}
+        self._compiled: dict[tuple[str, ...], tf.types.experimental.ConcreteFunction] = {}
 
     def _score(self, rows: tf.Tensor, towers: tuple[str, ...]) -> tf.Tensor:
         pooled = {table.name: table.lookup(rows) for table in self.model.tables(towers)}
@@ -38,8 +38,8 @@ class Scorer:
         key = tuple(towers)
         if key not in self._compiled:
             spec = tf.TensorSpec((None, rows.shape[1]), tf.int32)
-            self._compiled[key] = tf.function(lambda rows: self._score(rows, key),
-                                              input_signature=[spec])
+            compiled = tf.function(lambda rows: self._score(rows, key), autograph=False)
+            self._compiled[key] = compiled.get_concrete_function(spec)
         blocks = [
             self._compiled[key](tf.constant(rows[start : start + _BATCH_ROWS])).numpy()
             for start in range(0, len(rows), _BATCH_ROWS)

@@ -38,7 +38,7 @@ class TrainStep:
                                               jit_compile=False)
             optimizer.build(model.dense_variables(tower))
             self.dense_optimizers[tower] = optimizer
-        self._compiled: dict[tuple[str, ...], tf.types.experimental.PolymorphicFunction] = {}
+        self._compiled: dict[tuple[str, ...], tf.types.experimental.ConcreteFunction] = {}
 
     def is_compiled(self, training: Sequence[str]) -> bool:
         """Has this set of towers taken a step before?"""
@@ -66,12 +66,13 @@ class TrainStep:
         key = tuple(training)
         if key not in self._compiled:
             width = sum(self.model.table.field_widths)
-            self._compiled[key] = tf.function(
+            compiled = tf.function(
                 lambda rows, labels, weights, step: self._step(key, rows, labels, weights, step),
-                input_signature=[
-                    tf.TensorSpec((None, width), tf.int32), tf.TensorSpec((None,), tf.float32),
-                    tf.TensorSpec((None,), tf.float32), tf.TensorSpec((), tf.int64),
-                ],
+                autograph=False,  # there is nothing to convert, and looking takes long
+            )
+            self._compiled[key] = compiled.get_concrete_function(
+                tf.TensorSpec((None, width), tf.int32), tf.TensorSpec((None,), tf.float32),
+                tf.TensorSpec((None,), tf.float32), tf.TensorSpec((), tf.int64),
             )
         return self._compiled[key](rows, labels, weights, step)
 

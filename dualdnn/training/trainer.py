@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -144,15 +145,16 @@ class Trainer:
         """Train until every tower has stopped or all passes are done.
 
         Raises:
-            NonFiniteError: the teacher's loss or gradient is NaN or infinite; the message names
-                the step and the last good checkpoint.
+            NonFiniteError: the teacher's loss, gradient or weights are NaN or infinite; the
+                message names the step and the last good checkpoint.
         """
         while self.step < self.total_steps and self.training_towers:
             self._one_step()
-            if self._is_evaluation():
-                self._evaluate()
-                self.save()
-            elif self.step % self.settings.checkpoint_every_steps == 0:
+            is_evaluation = self._is_evaluation()
+            if is_evaluation or self.step % self.settings.checkpoint_every_steps == 0:
+                self._check_weights()
+                if is_evaluation:
+                    self._evaluate()
                 self.save()
         self._finish()
 
@@ -170,24 +172,41 @@ class Trainer:
             self.timed_seconds += time.perf_counter() - started
             self.timed_examples += len(labels)
         self.step += 1
-        for tower, fine in zip(training, is_finite, strict=True):
-            if not fine:
-                self._drop(tower)
-            else:
+        broken = [tower for tower, fine in zip(training, is_finite, strict=True) if not fine]
+        lost = [tower for tower in broken if tower != TEACHER]
+        for tower in lost:
+            self._drop(tower, "loss or gradient")
+        # A student that moves the teacher takes one step of the teacher's with it, no more.
+        if TEACHER in broken and not any(self.model.students[tower].moves(self.model.table)
+                                         for tower in lost):
+            self._drop(TEACHER, "loss or gradient")
+        for tower in training:
+            if tower not in broken:
                 for name, value in losses[tower].items():
                     total, steps = self._running.get((tower, name), (0.0, 0))
                     self._running[tower, name] = (total + float(value), steps + 1)
         if self.listener:
             self.listener.on_step(self.step, self.total_steps)
 
-    def _drop(self, tower: str) -> None:
-        """A tower's loss or gradient is not finite: a student drops out, a teacher ends the run."""
+    def _check_weights(self) -> None:
+        """Compiled ReLU layers turn NaN into 0, so broken weights need not show in a loss."""
+        for tower in self.training_towers:
+            table = self.model.table_of(tower)
+            owns = tower == TEACHER or table is not self.model.table
+            dense = [*self.model.dense_variables(tower),
+                     *self.train_step.dense_optimizers[tower].variables]
+            if not (all(np.isfinite(value.numpy()).all() for value in dense)
+                    and (not owns or self.train_step.table_optimizers[table.name].is_finite())):
+                self._drop(tower, "state (weights and optimizer)")
+
+    def _drop(self, tower: str, what: str) -> None:
+        """Something of a tower is not finite: a student drops out, a teacher ends the run."""
         if tower == TEACHER:
             newest = self.checkpoints()
             kept = f"The last good checkpoint is {newest[-1]}." if newest else (
                 "No checkpoint was written before it.")
             raise NonFiniteError(
-                f"the teacher's loss or gradient is not finite at step {self.step}. {kept} "
+                f"the teacher's {what} is not finite at step {self.step}. {kept} "
                 "Lower the learning rate or set a clip_norm, and look for extreme weights."
             )
         state = self.progress[tower]
@@ -215,7 +234,7 @@ class Trainer:
         self.catch_up()
         for tower, logits in self._scorer(self.examples.rows[valid], training).items():
             if not np.isfinite(logits).all():
-                self._drop(tower)
+                self._drop(tower, "score of a validation row")
                 continue
             values = {"log_loss": log_loss(labels, logits), "auc": auc(labels, logits)}
             for metric, value in values.items():
@@ -293,6 +312,22 @@ class Trainer:
                 named[f"tower/{tower}/{i}"] = variable
         return named
 
+    def _configuration(self) -> dict[str, Any]:
+        """What a checkpoint and the run that resumes it must agree on, by name."""
+        parts = {name: [len(index), int(index.sum())]
+                 for name, index in vars(self.examples.split).items()}
+        described = {
+            "seed": self.seed, "training": asdict(self.settings),
+            "data": {"fingerprint": self.examples.fingerprint, **parts},
+            **{f"objective of {name}": asdict(student.objective)
+               for name, student in self.model.students.items()},
+            **{f"optimizer of {tower}": asdict(settings)
+               for tower, settings in self.train_step.dense_settings.items()},
+            **{f"optimizer of table {name}": asdict(optimizer.settings)
+               for name, optimizer in self.train_step.table_optimizers.items()},
+        }
+        return json.loads(json.dumps(described))
+
     def checkpoints(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
         return sorted(self.folder.glob("step-*"))
@@ -309,7 +344,7 @@ class Trainer:
             "timed_examples": self.timed_examples, "teacher_rests": self._teacher_rests,
             "progress": {tower: asdict(p) for tower, p in self.progress.items()},
             "running": [[*key, *value] for key, value in self._running.items()],
-            "best": best_state,
+            "best": best_state, "configuration": self._configuration(),
         })
         for old in self.checkpoints()[:-_CHECKPOINTS_KEPT]:
             shutil.rmtree(old)
@@ -325,7 +360,14 @@ class Trainer:
         if not found:
             return False
         folder = found[-1]
-        state, arrays = read_state(folder), read_arrays(folder)
+        state, mine = read_state(folder), self._configuration()
+        theirs = state.get("configuration", {})
+        if changed := [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]:
+            raise DataError(
+                f"{folder} belongs to another configuration; these differ: {', '.join(changed)}. "
+                "Resume with the configuration of that run, or train in a new folder."
+            )
+        arrays = read_arrays(folder)
         restore(self._variables(), arrays, folder)
         self.step = state["step"]
         self.history = state["history"]

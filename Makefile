@@ -1,0 +1,59 @@
+# make run    train, evaluate and export on MovieLens-100K; again: show the finished run
+# make test   linters, types and tests, under 15 minutes
+# make prove  the long proofs and the tables that the README shows
+# make lint   linters and types alone
+# make lock   pin what pyproject.toml asks for
+#
+# Only Python 3.11 or newer and make are needed: the environment is built in .venv from
+# requirements.lock. Overrides of the job: make run ARGS="seed=2 student=tiny".
+
+# The first of these that runs and is new enough; or name one: make run PYTHON=/path/to/python.
+PYTHON ?= $(shell for found in python3.11 python3 python; do \
+	$$found -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo $$found && break; done)
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# Another lock is another stamp: a changed lock, or an installation that was killed before the
+# stamp, is installed anew from nothing.
+STAMP := $(VENV)/.installed-$(shell cksum < requirements.lock | tr ' ' '-')
+# Each writes one table of the README.
+TABLES :=
+
+.PHONY: run test prove lint lock venv
+
+run: $(STAMP)
+	$(BIN)/python -m pipelines.train reuse=true resume=true $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -q -m "not prove"
+
+prove: $(STAMP)
+	$(BIN)/python -m pytest -q -m prove
+	set -e; for table in $(TABLES); do $(BIN)/python -m $$table; done
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+# In an environment of its own: what resolves the lock is not part of the lock.
+lock: $(STAMP)
+	$(PYTHON) -m venv --clear $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/lock/bin/uv pip compile pyproject.toml \
+		--extra dev --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
+		--output-file requirements.lock
+
+venv: $(STAMP)
+
+$(STAMP):
+	@test -n "$(PYTHON)" || { \
+		echo "dualdnn needs Python 3.11 or newer, and found none on the PATH." >&2; \
+		echo "Install it, or name it: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "dualdnn needs Python 3.11 or newer; $(PYTHON) is not." >&2; \
+		echo "Name another one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements.lock
+	touch $@

@@ -1,0 +1,54 @@
+"""Trains one configuration in this process and scores a part: what the quality tables share."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+
+import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from dualdnn.data.examples import Examples
+from dualdnn.training.measure import score_with_best
+from dualdnn.training.trainer import Trainer
+from pipelines.build import build_model, build_trainer, open_plan_data
+from pipelines.compose import resolved
+from pipelines.plan import Plan, plan_from
+
+_CONF = str(Path(__file__).resolve().parents[2] / "conf")
+
+
+def checked_plan(overrides: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
+    """The plan that `python -m pipelines.train OVERRIDES` would run."""
+    with initialize_config_dir(_CONF, version_base="1.3"):
+        config = compose("train", overrides=list(overrides), return_hydra_config=True)
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        settings = resolved(config)
+    return plan_from(settings), settings
+
+
+def open_data(overrides: Sequence[str]) -> tuple[Plan, Examples]:
+    """The plan and its data."""
+    plan, settings = checked_plan(overrides)
+    return plan, open_plan_data(plan, Path(settings["paths"]["state"]))
+
+
+def train(overrides: Sequence[str]) -> tuple[Trainer, Examples]:
+    """Train every tower to its best weights; nothing is kept on disk."""
+    plan, examples = open_data(overrides)
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = build_trainer(plan, build_model(plan, examples), examples, Path(scratch))
+        trainer.run()
+    return trainer, examples
+
+
+def best_logits(trainer: Trainer, examples: Examples, index: np.ndarray) -> dict[str, np.ndarray]:
+    """Logits of every tower at its best."""
+    return score_with_best(trainer.model, trainer.best, examples, index)

@@ -1,0 +1,110 @@
+"""What a run leaves about itself while it goes: its status in report.json, and a run in mlflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dualdnn.data.examples import Examples
+from dualdnn.errors import DataError
+from dualdnn.storage import remove_leftovers, write_json
+from dualdnn.tracking import MlflowRun, default_uri
+from pipelines.exporting import lineage_of
+from pipelines.plan import Plan
+from pipelines.reporting import data_section
+from pipelines.runs import read_report
+
+# Settings that steer the job: a resumed run may have others, and mlflow keeps the first.
+_NOT_LOGGED = ("resume", "reuse", "debug", "paths", "tracking")
+
+
+@dataclass
+class RunRecord:
+    """The record of one run.
+
+    Attributes:
+        run: its folder.
+        job: what runs.
+        mlflow: its run in mlflow.
+        about: values of the report that are known from the start.
+    """
+
+    run: Path
+    job: str
+    mlflow: MlflowRun
+    about: dict[str, Any]
+
+    def open(self, plan: Plan, examples: Examples, settings: Mapping[str, Any]) -> None:
+        """Note what the run learns from.
+
+        Raises:
+            DataError: an earlier try of this run read other data.
+        """
+        data = data_section(plan, examples)
+        earlier = read_report(self.run).get("data", data)
+        if earlier["fingerprint"] != data["fingerprint"]:
+            raise DataError(
+                f"{plan.lake.path} has changed since {self.run} was started: its days had the "
+                f"fingerprint {earlier['fingerprint'][:12]}, now {data['fingerprint'][:12]}. "
+                "Restore the days, or start a new run with resume=false."
+            )
+        self.about |= {"data": data, "lineage": lineage_of(examples, self.run)}
+        self.write("running")
+        self.mlflow.log_settings(
+            {key: value for key, value in settings.items() if key not in _NOT_LOGGED},
+            {f"dualdnn.{key}": value
+             for key, value in {"job": self.job, **self.about["lineage"]}.items()},
+        )
+
+    def write(self, status: str, **values: Any) -> None:
+        """A report that says no more than where the run stands."""
+        write_json(self.run / "report.json",
+                   {"job": self.job, "status": status, **self.about, **values})
+
+    def close(self, report: Mapping[str, Any], step: int) -> None:
+        """Pass the final metrics and the files on to mlflow."""
+        for tower, numbers in [("teacher", report["teacher"]), *report["students"].items()]:
+            for metric, value in numbers.items():
+                if isinstance(value, float | int):
+                    self.mlflow.add(f"{tower}/test/{metric}", value, step)
+        self.mlflow.add_artifacts([*self.run.glob("report.*"), *self.run.glob("*.png"),
+                                   self.run / "config.yaml"])
+        self.mlflow.end(succeeded=True)
+
+
+@contextmanager
+def recorded(run: Path, job: str, settings: Mapping[str, Any],
+             data_name: str) -> Iterator[RunRecord]:
+    """Record a run; whatever ends it early is left in its report.
+
+    Args:
+        run: its folder; hold its lock where another process could write there.
+        job: what runs.
+        settings: of the job.
+        data_name: names the experiment in mlflow where the settings do not.
+    """
+    remove_leftovers(run)
+    earlier, tracking = read_report(run), settings["tracking"]
+    outputs = Path(settings["paths"]["outputs"])
+    uri = tracking["uri"] or default_uri(outputs)
+    mlflow = MlflowRun(
+        uri=uri, outputs=outputs, name=f"{job} {run.name}", run_id=earlier.get("mlflow_run"),
+        experiment=tracking["experiment"] or data_name,
+    )
+    about = {"mlflow_run": mlflow.run_id, "tracking_uri": uri}
+    # The data of an earlier try stays known until this one has opened its own.
+    about |= {key: earlier[key] for key in ("data", "lineage") if key in earlier}
+    record = RunRecord(run=run, job=job, mlflow=mlflow, about=about)
+    record.write("running")
+    try:
+        yield record
+    except BaseException as error:
+        record.write("failed", error=str(error) or type(error).__name__)
+        mlflow.end(succeeded=False)
+        if isinstance(error, KeyboardInterrupt) and job == "train":
+            raise KeyboardInterrupt("interrupted; `python -m pipelines.train resume="
+                                    f"{run}` goes on with it") from None
+        raise

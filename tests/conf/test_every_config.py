@@ -1,0 +1,117 @@
+"""Every YAML under conf/ composes, alone and in its group, into a plan without mistakes."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import initialize_config_dir
+from omegaconf import OmegaConf
+
+import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from pipelines.compose import composed, plain_values, resolved
+from pipelines.plan import plan_from
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+PRIMARY = ("train", "evaluate", "export")
+FILES = sorted(CONF.rglob("*.yaml"))
+# `job` holds hydra's own settings, and is part of every primary configuration.
+OPTIONS = [(path.parent.relative_to(CONF).as_posix(), path.stem)
+           for path in FILES if path.parent not in (CONF, CONF / "job")]
+# What an option cannot know for itself.
+NEEDED = {"window=given": ["window.column=part"]}
+
+
+@pytest.fixture(scope="module")
+def ratings(tmp_path_factory):
+    """Raw files of MovieTweetings, which nobody fetches: only their names count here."""
+    folder = tmp_path_factory.mktemp("raw")
+    for name in ("ratings.dat", "movies.dat"):
+        (folder / name).touch()
+    return folder
+
+
+def plan_of(overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        mistakes = []
+        settings = resolved(composed("train", overrides), mistakes)
+        return plan_from(settings, mistakes)
+
+
+def test_the_glob_finds_every_file():
+    # A new file belongs into the count, and so into the tests below.
+    assert len(FILES) == 25, [path.relative_to(CONF).as_posix() for path in FILES]
+    assert len(OPTIONS) == 21
+    assert {path.stem for path in FILES if path.parent == CONF} == set(PRIMARY)
+    assert not list(CONF.rglob("*.yml"))
+
+
+@pytest.mark.parametrize("job", PRIMARY)
+def test_a_job_composes_without_an_override(job):
+    mistakes = []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = plain_values(composed(job, []), mistakes)
+    assert mistakes == []
+    assert Path(settings["paths"]["outputs"]) == Path.cwd() / "outputs"
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
+def test_an_option_makes_a_plan(group, option, ratings):
+    choice = f"{group}={option}"
+    given = [choice, *NEEDED.get(choice, [])]
+    if choice == "data=movietweetings":
+        given.append(f"data.raw={ratings}")
+    plan = plan_of(given)
+    assert plan.students
+    assert len(plan.controls) == 2 * len(plan.students)
+
+
+def test_every_teacher_goes_with_every_student():
+    teachers = [option for group, option in OPTIONS if group == "teacher"]
+    students = [option for group, option in OPTIONS if group == "student"]
+    for teacher in teachers:
+        plan = plan_of([f"teacher={teacher}", f"students=[{','.join(students)}]"])
+        assert [student.name for student in plan.students] == students
+        assert len(plan.interactions) == (2 if teacher == "xdeepfm_dcn" else 1)
+
+
+def test_the_published_experiment_is_the_published_pair():
+    plan = plan_of(["experiment=iqiyi"])
+    same, light = plan.students
+    assert (same.name, light.name) == ("same_mlp", "light")
+    assert tuple(same.network.hidden_units) == tuple(plan.teacher.hidden_units)
+    assert same.objective.soft_label_weight > 0
+    assert same.objective.hint_weight > 0
+    assert tuple(map(tuple, same.objective.hints)) == ((-1, -1),)
+
+
+def test_the_command_line_wins_over_an_experiment():
+    assert tuple(plan_of(["experiment=iqiyi", "teacher.hidden_units=[7]"]).teacher.hidden_units) \
+        == (7,)
+    assert [s.name for s in plan_of(["experiment=iqiyi", "students=[tiny]"]).students] == ["tiny"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
+def test_a_file_begins_by_saying_what_it_is(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith("# ")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONF).as_posix())
+def test_a_file_holds_no_key_twice(path):
+    class Strict(yaml.SafeLoader):
+        pass
+
+    def mapping(loader, node):
+        keys = [loader.construct_object(key) for key, _ in node.value]
+        assert len(set(keys)) == len(keys), f"{path}: a key is given twice in {keys}"
+        return dict(zip(keys, (loader.construct_object(v, True) for _, v in node.value),
+                        strict=True))
+
+    Strict.add_constructor("tag:yaml.org,2002:map", mapping)
+    assert yaml.load(path.read_text(encoding="utf-8"), Strict)
+
+
+def test_seeds_follow_the_seed_of_the_run():
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = composed("train", ["seed=5", "window=random_fraction"])
+    assert OmegaConf.select(config, "window.seed") == 5

@@ -1,0 +1,252 @@
+"""Wrong configuration: every mistake is named, together with all others, before data is read."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+
+import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from dualdnn.errors import ConfigError
+from pipelines.compose import composed, resolved
+from pipelines.entry import _arguments
+from pipelines.plan import plan_from
+from pipelines.runs import choose_run
+
+CONF = str(Path(__file__).resolve().parents[2] / "conf")
+
+
+def plan_of(*overrides, conf=CONF, more=()):
+    """What `python -m pipelines.train OVERRIDES` checks before it opens the data."""
+    searched = [f"hydra.searchpath=[{','.join(more)}]"] if more else []
+    with initialize_config_dir(conf, version_base="1.3"):
+        mistakes = []
+        config = composed("train", _arguments([*overrides, *searched]))
+        settings = resolved(config, mistakes)
+        settings, _ = choose_run("train", settings, list(overrides), mistakes)
+    return plan_from(settings, mistakes)
+
+
+MISTAKES = [
+    # --- students ---
+    ("students=light", "students must be a list of names such as [light,tiny], got 'light'."),
+    ("students=3", "students must be a list of names such as [light,tiny], got 3."),
+    ("students=[3]", "students must be a list of names such as [light,tiny], got [3]."),
+    ("students=[ligth]", "students names `ligth`, but there is no student/ligth.yaml in any "
+                         "config directory; there are light, same_mlp, tiny."),
+    ("students=[tiny,light,tiny]", "students lists a name twice: tiny, light, tiny."),
+    ("students=[tiny] student=tiny", "student=tiny and students=[tiny] are both given."),
+    ("students=[tiny] student.dropout=0.3",
+     "student.* changes the student `light` of student=NAME, but students=[tiny] is given."),
+    ("student_overrides.tiny.dropout=0.1",
+     "student_overrides.tiny: `tiny` is not among the students of this run: light."),
+    ("students=[] student_overrides.tiny.dropout=0.1",
+     "student_overrides.tiny: `tiny` is not among the students of this run: none."),
+    ("student_overrides.light=3",
+     "student_overrides.light must be student_overrides.light.KEY=VALUE, got 3."),
+    ("student_overrides=3",
+     "student_overrides must be student_overrides.NAME.KEY=VALUE, got 3."),
+    ("student_overrides.light.droput=0.1",
+     "student/light.droput is not known; known are hidden_units, activation, dropout, "
+     "distillation, optimizer."),
+    ("student_overrides.light.dropout=much",
+     "student/light.dropout must be a finite number, got 'much'."),
+    ("student.dropout=1", "student/light.dropout must lie in [0, 1), got 1.0."),
+    ("student.hidden_units=[128,0]", "student/light.hidden_units must be >= 1 each"),
+    ("student.hidden_units=64", "student/light.hidden_units must be a list, got 64."),
+    ("student.activation=relo",
+     "student/light.activation must be a Keras activation such as relu, got 'relo'."),
+    ("student_overrides.light.optimizer.clip_norm=0",
+     "student/light.optimizer.clip_norm must be > 0 or null, got 0.0."),
+    ("controls=[alone,together]",
+     "controls must be a list out of alone, shared_label_only, got ['alone', 'together']."),
+    ("controls=alone", "controls must be a list out of alone, shared_label_only, got 'alone'."),
+    ("controls=[alone,alone]", "controls lists a name twice: alone, alone."),
+    ("scheme=two_stage", "scheme `two_stage` is not supported by this version; use co_training."),
+    # --- distillation ---
+    ("distillation.temperature=0", "distillation.temperature must be > 0, got 0.0."),
+    ("distillation.temperature=.nan", "distillation.temperature must be a finite number"),
+    ("distillation.label_weight=-1", "distillation.label_weight must be >= 0, got -1.0."),
+    ("distillation.label_weight=0 distillation.soft_label_weight=0 distillation.hint_weight=0",
+     "distillation: every weight is 0, so the student would learn nothing."),
+    ("distillation.hint_weight=1 distillation.hints=[]",
+     "distillation.hint_weight is 1 but distillation.hints is empty."),
+    ("distillation.hint_weight=1 distillation.hints=[[-1,7]]",
+     "distillation.hints names student layer 7, but the student's MLP has 2 hidden layers."),
+    ("distillation.hint_weight=1 distillation.hints=[[5,-1]]",
+     "distillation.hints names teacher layer 5, but the teacher's MLP has 2 hidden layers."),
+    ("student_overrides.light.distillation.temperature=-2",
+     "student/light.distillation.temperature must be > 0, got -2.0."),
+    # --- teacher ---
+    ("teacher.dropout=1.5", "teacher.dropout must lie in [0, 1), got 1.5."),
+    ("teacher.linear=1", "teacher.linear must be true or false, got 1."),
+    ("+teacher.interactions.cin.foo=1",
+     "teacher.interactions.cin: CompressedInteractionNetwork.__init__() got an unexpected keyword "
+     "argument 'foo'"),
+    ("teacher.interactions.cin.layer_sizes=[0]",
+     "teacher.interactions.cin: `layer_sizes` of the CIN must be one or more positive integers"),
+    ("teacher.interactions.cin._target_=dualdnn.layers.cin.Nothing",
+     "teacher.interactions.cin: Error loading 'dualdnn.layers.cin.Nothing': ModuleNotFound"),
+    ("teacher.interactions.cin._target_=builtins.dict",
+     "teacher.interactions.cin._target_ 'builtins.dict' must be a Keras layer."),
+    ("experiment=iqiyi teacher=dcn",
+     "teacher.interactions.cin must be a mapping with _target_, got {'layer_sizes'"),
+    ("embedding.dim=0", "embedding.dim must be >= 1, got 0."),
+    ("embedding=16", "embedding must be a mapping, got 16."),
+    # --- training ---
+    ("training.epochs=abc", "training.epochs must be a whole number, got 'abc'."),
+    ("training.epochs=0", "training.epochs must be >= 1, got 0."),
+    ("training.batch_size=1.5", "training.batch_size must be a whole number, got 1.5."),
+    ("training.monitor=f1", "training.monitor must be one of log_loss, auc, got 'f1'."),
+    ("training.deterministic=yes_please",
+     "training.deterministic must be true or false, got 'yes_please'."),
+    ("seed=-1", "seed must be a whole number >= 0, got -1."),
+    ("seed=true", "seed must be a whole number >= 0, got True."),
+    ("optimizer.teacher.clip_norm=0", "optimizer.teacher.clip_norm must be > 0 or null, got 0.0."),
+    ("optimizer.student.learning_rate=0", "optimizer.student.learning_rate must be > 0, got 0.0."),
+    ("optimizer.table.learning_rate=0.1 optimizer.table.l2=10",
+     "optimizer.table: learning_rate * l2 must be < 1, got 1: a step would erase the table."),
+    ("optimizer.table.method=sgd",
+     "optimizer.table.method must be one of adam, adagrad, rowwise_adagrad, got 'sgd'."),
+    # --- window ---
+    ("window=given", "window.column has no value. Give it one with window.column=VALUE."),
+    ("window.train=0.9", "window.train + window.valid + window.test must be 1, got 1.1."),
+    ("window=random_fraction window.seed=-3", "window.seed must be >= 0, got -3."),
+    ("window=rolling window.holdout_gap=-1", "window.holdout_gap must be >= 0 days, got -1."),
+    ("window=rolling window.as_of=yesterday",
+     "window.as_of must be a day as YYYY-MM-DD, got 'yesterday'."),
+    ("window=rolling window.days=3 window.valid_days=3",
+     "window.valid_days must be smaller than window.days (3), got 3"),
+    ("+window.label_delay=1", "window.label_delay is not known; known are train, valid, test."),
+    ("window._target_=builtins.dict",
+     "window._target_ 'builtins.dict' must be a dataclass with the methods mistakes, split."),
+    ("window._target_=dualdnn.data.window.Tomorrow",
+     "window._target_ 'dualdnn.data.window.Tomorrow' cannot be imported"),
+    # --- data ---
+    ("data.feature_lag=2d", "feature_lag must be one of 1d, 0, got '2d'."),
+    ("data.lake=null", "data.lake must be a directory of dt=YYYY-MM-DD folders, got None."),
+    ("data.label=null", "data.label must be a non-empty string, got None."),
+    ("data.source=null data.raw=folder", "but this data has no source that reads raw files."),
+    ("data.raw=nowhere", "data.raw: expected the official ml-100k.zip or a folder with"),
+    ("data=movietweetings paths.state=empty",
+     "data.raw: expected a folder with ratings.dat and movies.dat, or ratings.parquet and "
+     "movies.parquet, got None."),
+    ("+data.timezone=Asia/Shanghai", "data.timezone must be UTC in this version"),
+    ("+data.tasks=[watch]", "data.tasks is not supported by this version; set it to null."),
+    # --- evaluation, export, job ---
+    ("evaluation.slices=[colour]",
+     "evaluation.slices names `colour`, which is not a field of this run; fields are user_id,"),
+    ("evaluation.slices=genres", "evaluation.slices must be a list, got 'genres'."),
+    ("window=random_fraction evaluation.slices=[user_mean_label]",
+     "evaluation.slices names `user_mean_label`, which is not a field of this run"),
+    ("export.student=tiny",
+     "export.student `tiny` is not among the students of the run: light."),
+    ("export.name=a/b", "export.name must be a folder name of letters, digits, `_`, `-` and `.`, "
+                        "got 'a/b'."),
+    ("export.name=movielens_100k",
+     "export.name `movielens_100k` is the name that accepted models are published under."),
+    ("paths.outputs=null", "paths.outputs must be text, got None."),
+    ("reuse=maybe", "reuse must be true or false, got 'maybe'."),
+    ("resume=3", "resume must be true, false or a run folder, got 3."),
+    ("resume=nowhere", "resume=nowhere: nowhere is not a run folder: it has no config.yaml."),
+    ("+published.price=3", "published.price is not known; known are latency_ratio, size_ratio."),
+    ("+gate=production", "`gate` is not supported by this version; remove it."),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), MISTAKES, ids=[given for given, _ in MISTAKES])
+def test_a_mistake_is_named(overrides, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(message)) as raised:
+        plan_of(*overrides.split())
+    assert len(raised.value.mistakes) == 1
+    assert list(tmp_path.iterdir()) == []  # nothing was read or written
+
+
+@pytest.mark.parametrize(("overrides", "message"), [
+    ("seeed=1", "Could not override 'seeed'"),
+    ("student=ligth", "Could not find 'student/ligth'"),
+    ("teacher=dnc", "Could not find 'teacher/dnc'"),
+    ("window.label_delay=1", "Could not override 'window.label_delay'"),
+    ("students=[light", "no viable alternative at input"),
+])
+def test_hydra_refuses_what_does_not_compose(overrides, message):
+    with pytest.raises(HydraException, match=re.escape(message)):
+        plan_of(*overrides.split())
+
+
+def test_all_mistakes_are_named_at_once():
+    with pytest.raises(ConfigError, match=r"^8 mistakes in the configuration: \(1\)") as raised:
+        plan_of("students=[ligth]", "seed=-1", "training.epochs=0", "window.train=0.9",
+                "optimizer.table.l2=-1", "resume=nowhere", "data.feature_lag=2d",
+                "teacher.dropout=2")
+    named = " ".join(raised.value.mistakes)
+    for part in ("seed", "training.epochs", "window.train", "resume", "feature_lag", "teacher",
+                 "ligth", "optimizer"):
+        assert part in named
+
+
+def test_a_mistake_for_several_students_is_named_once():
+    with pytest.raises(ConfigError) as raised:
+        plan_of("students=[light,tiny,same_mlp]", "distillation.temperature=0")
+    assert raised.value.mistakes == ["distillation.temperature must be > 0, got 0.0."]
+
+
+def test_a_student_without_its_distillation_or_with_its_own():
+    plan = plan_of("students=[light,tiny]", "student_overrides.tiny.distillation.temperature=4",
+                   "student_overrides.tiny.optimizer.learning_rate=0.5",
+                   "distillation.temperature=2")
+    light, tiny = plan.students
+    assert (light.objective.temperature, tiny.objective.temperature) == (2, 4)
+    assert tiny.optimizer.learning_rate == 0.5
+    assert tiny.optimizer.clip_norm == light.optimizer.clip_norm
+
+
+def test_the_control_alone_is_tuned_as_the_teacher_is():
+    plan = plan_of("optimizer.teacher.learning_rate=0.25", "student.dropout=0.125")
+    alone, shared = plan.controls
+    assert (alone.name, alone.owns_table, alone.optimizer.learning_rate) == (
+        "light.alone", True, 0.25)
+    assert (shared.name, shared.owns_table) == ("light.shared_label_only", False)
+    assert shared.optimizer == plan.students[0].optimizer
+    for control in plan.controls:
+        assert control.network == plan.students[0].network
+        assert not control.objective.distills
+
+
+def test_the_students_of_a_run():
+    assert [s.name for s in plan_of().students] == ["light"]
+    assert [s.name for s in plan_of("student=tiny").students] == ["tiny"]
+    assert [s.name for s in plan_of("students=[tiny,light]").students] == ["tiny", "light"]
+    assert plan_of("students=[]").students == []
+    assert plan_of("students=[]").controls == []
+    assert plan_of("student=tiny", "student.dropout=0.5").students[0].network.dropout == 0.5
+
+
+def test_configurations_of_the_user_are_found_everywhere(feed, monkeypatch):
+    monkeypatch.chdir(feed.folder)
+    mine = f"file://{feed.folder / 'conf'}"
+    plan = plan_of("data=my_feed", "teacher=small", "students=[mini,light]", more=[mine])
+    assert plan.lake.path == feed.folder / "feed"  # against the start folder
+    assert tuple(plan.teacher.hidden_units) == (8, 4)
+    mini = plan.students[0]
+    # hidden_units is its own, the rest stands in student/tiny.yaml of the repository.
+    assert (tuple(mini.network.hidden_units), mini.network.activation) == ((6,), "relu")
+    with pytest.raises(ConfigError, match="there are light, mini, same_mlp, tiny"):
+        plan_of("students=[minni]", more=[mine])
+
+
+@pytest.mark.parametrize("name", ["teacher", "a.b"])
+def test_a_student_has_a_name_that_towers_can_have(name, tmp_path):
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / f"{name}.yaml").write_text(yaml.safe_dump(
+        {"defaults": ["tiny"], "dropout": 0.1}))
+    with pytest.raises(ConfigError, match="a student must be named by letters, digits"):
+        plan_of(f"students=['{name}']", more=[f"file://{tmp_path}"])
+
+
+def test_a_layer_is_switched_off_by_null():
+    assert plan_of("teacher=xdeepfm_dcn", "teacher.interactions.cin=null").interactions[0].name \
+        == "teacher_cross"
