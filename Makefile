@@ -17,6 +17,14 @@ BIN := $(VENV)/bin
 # Another lock is another stamp: a changed lock, or an installation that was killed before the
 # stamp, is installed anew from nothing.
 STAMP := $(VENV)/.installed-$(shell cksum < requirements.lock | tr ' ' '-')
+define NEEDS_PYTHON
+@test -n "$(PYTHON)" || { \
+	echo "dualdnn needs Python 3.11 or newer, and found none on the PATH." >&2; \
+	echo "Install it, or name it: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "dualdnn needs Python 3.11 or newer, and $(PYTHON) is not." >&2; \
+	echo "Name another one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
+endef
 # Each writes one table of the README.
 TABLES :=
 
@@ -37,23 +45,20 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 # In an environment of its own: what resolves the lock is not part of the lock.
-lock: $(STAMP)
-	$(PYTHON) -m venv --clear $(VENV)/lock
-	$(VENV)/lock/bin/pip install --quiet uv
-	UV_CUSTOM_COMPILE_COMMAND="make lock" $(VENV)/lock/bin/uv pip compile pyproject.toml \
+lock:
+	$(NEEDS_PYTHON)
+	$(PYTHON) -m venv --clear .make/lock
+	.make/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	UV_CUSTOM_COMPILE_COMMAND="make lock" .make/lock/bin/uv pip compile pyproject.toml \
 		--extra dev --python-version 3.11 --generate-hashes --no-emit-index-url --quiet \
 		--output-file requirements.lock
 
 venv: $(STAMP)
 
 $(STAMP):
-	@test -n "$(PYTHON)" || { \
-		echo "dualdnn needs Python 3.11 or newer, and found none on the PATH." >&2; \
-		echo "Install it, or name it: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-		echo "dualdnn needs Python 3.11 or newer; $(PYTHON) is not." >&2; \
-		echo "Name another one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv --clear $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+	$(NEEDS_PYTHON)
+	@echo "installing into $(VENV), a few minutes"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements.lock
-	touch $@
+	@touch $@

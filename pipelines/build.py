@@ -79,8 +79,10 @@ def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,
     towers = [*plan.students, *plan.controls]
     return Trainer(
         model=model, examples=examples, settings=plan.training, seed=plan.seed, folder=folder,
-        table_optimizers={table.name: TableOptimizer(plan.table, table, num_examples=len(examples.split.train))
-                          for table in model.tables(model.towers)},
+        table_optimizers={
+            table.name: TableOptimizer(plan.table, table, num_examples=len(examples.split.train))
+            for table in model.tables(model.towers)
+        },
         dense_settings={TEACHER: plan.teacher_optimizer,
                         **{student.name: student.optimizer for student in towers}},
         listener=listener,

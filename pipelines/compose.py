@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ def given_overrides() -> list[str]:
     """The overrides of the command line, as `key=value` without hydra's + and ~."""
     overrides: list[str] = list(HydraConfig.get().overrides.task)
     return [override.lstrip("+~") for override in overrides]
+
+
+def command_of(job: str) -> str:
+    """The command that repeats this job, be it one of a sweep, from the beginning."""
+    runtime = HydraConfig.get()
+    folders = [source.path for source in runtime.runtime.config_sources
+               if source.provider == "command-line"]
+    given = [override for override in runtime.overrides.task
+             if not override.startswith(("resume=", "reuse="))]
+    return shlex.join(["python", "-m", f"pipelines.{job}",
+                       *(part for folder in folders for part in ("--config-dir", folder)), *given])
 
 
 def _student_file(name: str) -> DictConfig:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 
 import yaml
@@ -45,7 +43,7 @@ def main(config: DictConfig) -> None:
              "published": trained["published"]},
             reliability={tower: (labels, sigmoid(scores)) for tower, scores in logits.items()},
             config_text=yaml.safe_dump(trained, sort_keys=False),
-            command=shlex.join(["python", "-m", "pipelines.evaluate", *sys.argv[1:]]),
+            command=record.about["command"],
         )
         record.close(read_report(folder), step=read_report(run)["progress"]["teacher"]["best_step"])
     console.print(f"evaluated {run}")

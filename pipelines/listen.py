@@ -32,10 +32,9 @@ class TrainingListener:
             TimeRemainingColumn(), TextColumn("{task.fields[news]}"), console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("training", news="")
+        self._task = self._progress.add_task("training", total=None, news="compiling")
         self._step, self._steps = 0, 0
-        self._news: dict[str, float] = {}
-        self._is_told = True
+        self._news: dict[str, dict[str, float]] = {}
 
     def __enter__(self) -> TrainingListener:
         self._progress.start()
@@ -56,21 +55,22 @@ class TrainingListener:
         self._progress.update(self._task, completed=step, total=steps)
 
     def on_record(self, record: Mapping[str, Any]) -> None:
-        """Write one value; validation log loss also shows beside the bar."""
+        """Write one value; the newest losses also show beside the bar."""
         name = f"{record['part']}/{record['metric']}"
         self.tensorboard.add(record["tower"], name, record["value"], record["step"])
         self.mlflow.add(f"{record['tower']}/{name}", record["value"], record["step"])
-        if name == "valid/log_loss" and "." not in record["tower"]:
-            self._news[record["tower"]] = record["value"]
-            self._is_told = False
+        is_control = "." in record["tower"]
+        if name in ("valid/log_loss", "train/label_loss") and not is_control:
+            self._news.setdefault(record["part"], {})[record["tower"]] = record["value"]
 
     def _tell(self) -> None:
         """Show an evaluation, once all of its values are in."""
-        if self._is_told:
+        if not self._news:
             return
-        self._is_told = True
-        news = "valid log loss " + "  ".join(f"{tower} {value:.4f}"
-                                             for tower, value in self._news.items())
+        part = "valid" if "valid" in self._news else "train"
+        news = f"{part} log loss " + "  ".join(f"{tower} {value:.4f}"
+                                               for tower, value in self._news[part].items())
+        self._news = {}  # a tower that has stopped has no news
         self._progress.update(self._task, news=news)
         if not self._console.is_terminal:
             self._console.print(f"step {self._step} of at most {self._steps}: {news}")

@@ -58,6 +58,7 @@ class Plan:
     schema: Schema
     lake: Lake
     source: Source | None
+    feature_lag: str | None
     window: Window
     embedding: EmbeddingSettings
     teacher: NetworkSettings
@@ -226,6 +227,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
         raise ConfigError(list(dict.fromkeys(found)))
     return Plan(
         seed=seed, schema=schema, lake=Lake(Path(config["data"]["lake"])), source=source,
+        feature_lag=str(config["data"]["feature_lag"]) if "feature_lag" in config["data"] else None,
         window=window, embedding=embedding, teacher=teacher, linear=linear,
         interactions=interactions, students=students,
         controls=[control for student in students

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,14 +34,18 @@ def show_data(console: Console, plan: Plan, examples: Examples) -> None:
         f"{examples.row_map.num_rows:,} table rows"
         + (f"; dropped {', '.join(examples.dropped_fields)}" if examples.dropped_fields else "")
     )
+    if plan.feature_lag == "0":
+        console.print("data.feature_lag=0: past statistics are up to the second, which assumes a "
+                      "real-time feature store at serving")
 
 
 def show_requests(console: Console, answers: Sequence[Mapping[str, Any]]) -> None:
     """Example requests and what the exported SavedModel answered."""
     console.print("three requests through the exported SavedModel:")
     for answer in answers:
-        console.print(f"  p={answer['probability']:.4f}  {json.dumps(answer['request'])}",
-                      highlight=False, soft_wrap=True)
+        request = json.dumps(answer["request"], ensure_ascii=False)
+        console.print(f"  p={answer['probability']:.4f}  {request}", highlight=False,
+                      soft_wrap=True)
 
 
 def show_export(console: Console, export: Mapping[str, Any]) -> None:
@@ -64,6 +70,14 @@ def show_published(console: Console, report: Mapping[str, Any]) -> None:
     console.print(table)
 
 
+def _tool(name: str) -> str:
+    """A command of this environment, to be pasted; by its path where that is not on the PATH."""
+    beside = Path(sys.executable).parent / name
+    if shutil.which(name) == str(beside) or not beside.exists():
+        return name
+    return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
+
+
 def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
     """The table of towers, the requests, and where everything lies."""
     console.print(console_table(report))
@@ -77,9 +91,9 @@ def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
     elif report["job"] == "train":
         console.print("nothing was exported: this run has no student with weights")
     console.print(f"report    {run / 'report.md'}")
-    console.print(f"mlflow    mlflow ui --backend-store-uri {report['tracking_uri']}")
+    console.print(f"mlflow    {_tool('mlflow')} ui --backend-store-uri {report['tracking_uri']}")
     if (run / "tensorboard").is_dir():
-        console.print(f"curves    tensorboard --logdir {run / 'tensorboard'}")
+        console.print(f"curves    {_tool('tensorboard')} --logdir {run / 'tensorboard'}")
 
 
 def show_finished(console: Console, run: Path) -> None:

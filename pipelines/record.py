@@ -12,6 +12,7 @@ from dualdnn.data.examples import Examples
 from dualdnn.errors import DataError
 from dualdnn.storage import remove_leftovers, write_json
 from dualdnn.tracking import MlflowRun, default_uri
+from pipelines.compose import command_of
 from pipelines.exporting import lineage_of
 from pipelines.plan import Plan
 from pipelines.reporting import data_section
@@ -94,9 +95,9 @@ def recorded(run: Path, job: str, settings: Mapping[str, Any],
         uri=uri, outputs=outputs, name=f"{job} {run.name}", run_id=earlier.get("mlflow_run"),
         experiment=tracking["experiment"] or data_name,
     )
-    about = {"mlflow_run": mlflow.run_id, "tracking_uri": uri}
-    # The data of an earlier try stays known until this one has opened its own.
-    about |= {key: earlier[key] for key in ("data", "lineage") if key in earlier}
+    about = {"command": command_of(job), "mlflow_run": mlflow.run_id, "tracking_uri": uri}
+    # How the run was started, and what it read, is known from an earlier try.
+    about |= {key: earlier[key] for key in ("command", "data", "lineage") if key in earlier}
     record = RunRecord(run=run, job=job, mlflow=mlflow, about=about)
     record.write("running")
     try:

@@ -33,7 +33,7 @@ def data_section(plan: Plan, examples: Examples) -> dict[str, Any]:
     return {
         "name": plan.schema.name, **rows, "fingerprint": examples.fingerprint,
         "first_day": str(examples.days[0].day), "last_day": str(examples.days[-1].day),
-        "dropped_fields": examples.dropped_fields,
+        "dropped_fields": examples.dropped_fields, "feature_lag": plan.feature_lag,
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -82,7 +80,7 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
         run, report, history=trainer.history,
         reliability={tower: (labels, sigmoid(scores)) for tower, scores in logits.items()},
         config_text=yaml.safe_dump(settings, sort_keys=False),
-        command=shlex.join(["python", "-m", "pipelines.train", *sys.argv[1:]]),
+        command=record.about["command"],
     )
     record.close(read_report(run), trainer.step)
 

@@ -133,6 +133,7 @@ def report_page(
     head |= {f"data {key}": one for key, one in report.get("data", {}).items()}
     head |= {f"seconds {key}": one for key, one in report.get("seconds", {}).items()}
     head |= {key: report[key] for key in ("examples_per_second",) if key in report}
+    head |= {"revision": report["lineage"]["git_revision"]} if "lineage" in report else {}
     lines = [f"# {report.get('job', 'run')}: {report.get('data', {}).get('name', '')}".rstrip(": "),
              "", *_markdown_table(["", ""], [(k, _show(v)) for k, v in head.items() if v != []])]
     lines += _results(report) + _published(report) + _distillation(report) + _slices(report)

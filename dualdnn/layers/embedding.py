@@ -75,27 +75,34 @@ class EmbeddingTable:
         Returns:
             `(batch_size, num_fields, size)`.
         """
-        parts: list[tf.Tensor] = []
-        start = run = 0
-        for width in self.field_widths:
-            if width == 1:
-                start += 1
+        # One split, since the gradient of several slices fills the whole batch once for each.
+        runs = self._runs()
+        widths = [width for width, _ in runs]
+        parts = tf.split(cells, widths, axis=1)
+        rows_of_parts = tf.split(rows, widths, axis=1)
+        for i, (_, is_list) in enumerate(runs):
+            if not is_list:
                 continue
-            if start > run:
-                parts.append(cells[:, run:start])
-            present = tf.cast(rows[:, start : start + width] != PADDING_ROW, cells.dtype)
+            present = tf.cast(rows_of_parts[i] != PADDING_ROW, cells.dtype)
             # A row of padding alone cannot occur in the data, but must not divide by zero.
             count = tf.maximum(tf.reduce_sum(present, axis=1, keepdims=True), 1.0)
             shares = (present / count)[:, :, tf.newaxis]
-            pooled = tf.reduce_sum(cells[:, start : start + width] * shares, axis=1, keepdims=True)
-            parts.append(pooled)
-            start += width
-            run = start
-        if not parts:
-            return cells
-        if start > run:
-            parts.append(cells[:, run:start])
-        return tf.concat(parts, axis=1)
+            parts[i] = tf.reduce_sum(parts[i] * shares, axis=1, keepdims=True)
+        return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
+
+    def _runs(self) -> list[tuple[int, bool]]:
+        """Neighbouring fields of one cell together, every field of several cells alone.
+
+        Returns:
+            cells and whether they are a list, in order.
+        """
+        runs: list[tuple[int, bool]] = []
+        for width in self.field_widths:
+            if width == 1 and runs and not runs[-1][1]:
+                runs[-1] = (runs[-1][0] + 1, False)
+            else:
+                runs.append((width, width > 1))
+        return runs
 
     def lookup(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """Gather and pool every column for inference.

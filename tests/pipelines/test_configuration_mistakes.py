@@ -106,8 +106,7 @@ MISTAKES = [
     ("seed=true", "seed must be a whole number >= 0, got True."),
     ("optimizer.teacher.clip_norm=0", "optimizer.teacher.clip_norm must be > 0 or null, got 0.0."),
     ("optimizer.student.learning_rate=0", "optimizer.student.learning_rate must be > 0, got 0.0."),
-    ("optimizer.table.learning_rate=0.1 optimizer.table.l2=10",
-     "optimizer.table: learning_rate * l2 must be < 1, got 1: a step would erase the table."),
+    ("optimizer.table.l2=-1", "optimizer.table.l2 must be >= 0, got -1.0. Use 0 to switch it off."),
     ("optimizer.table.method=sgd",
      "optimizer.table.method must be one of adam, adagrad, rowwise_adagrad, got 'sgd'."),
     # --- window ---
