@@ -17,7 +17,6 @@ from dualdnn.layers.hint import HintProjection
 from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
-from dualdnn.training.table_optimizer import TableOptimizer
 from dualdnn.training.trainer import Listener, Trainer
 from pipelines.plan import Plan, StudentPlan
 
@@ -79,10 +78,7 @@ def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,
     towers = [*plan.students, *plan.controls]
     return Trainer(
         model=model, examples=examples, settings=plan.training, seed=plan.seed, folder=folder,
-        table_optimizers={
-            table.name: TableOptimizer(plan.table, table, num_examples=len(examples.split.train))
-            for table in model.tables(model.towers)
-        },
+        table_settings=plan.table,
         dense_settings={TEACHER: plan.teacher_optimizer,
                         **{student.name: student.optimizer for student in towers}},
         listener=listener,

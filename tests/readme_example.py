@@ -14,7 +14,7 @@ from dualdnn.models.teacher import Teacher
 from dualdnn.schema import schema_from_dict
 from dualdnn.training.measure import measure
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
-from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
+from dualdnn.training.table_optimizer import TableOptimizerSettings
 from dualdnn.training.trainer import Trainer
 
 schema = schema_from_dict({"name": "my_feed", "label": "click", "timestamp": "ts", "fields": [
@@ -34,10 +34,8 @@ student = StudentTower(network=Student(hidden_units=[16], seed=1, name="light"),
                        objective=Objective(soft_label_weight=1.0, temperature=2.0))
 model = DualDNN(table=table, teacher=teacher, students=[student])
 
-table_optimizer = TableOptimizer(TableOptimizerSettings(l2=1.0), table,
-                                 num_examples=len(data.split.train))
 trainer = Trainer(model=model, examples=data, settings=TrainingSettings(epochs=3, batch_size=64),
-                  table_optimizers={"shared": table_optimizer}, dense_settings={
+                  table_settings=TableOptimizerSettings(l2=1.0), dense_settings={
                       "teacher": DenseOptimizerSettings(learning_rate=1e-3),
                       "light": DenseOptimizerSettings(learning_rate=3e-3)},
                   seed=1, folder=Path("checkpoints"))

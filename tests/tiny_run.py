@@ -30,7 +30,7 @@ from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
 from dualdnn.schema import schema_from_dict
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
-from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
+from dualdnn.training.table_optimizer import TableOptimizerSettings
 from dualdnn.training.trainer import Trainer
 
 SCHEMA = schema_from_dict({
@@ -114,12 +114,10 @@ def build_trainer(examples, model, folder, *, listener=None, seed=1, rates=None,
     values = {"epochs": 2, "batch_size": 48, "evaluations_per_epoch": 1, "patience": 5,
               "checkpoint_every_steps": 2, **training}
     table = table or TableOptimizerSettings(learning_rate=0.02, l2=1.0)
-    num_examples = len(examples.split.train)
     return Trainer(
         model=model, examples=examples, settings=TrainingSettings(**values), seed=seed,
         folder=folder, listener=listener,
-        table_optimizers={t.name: TableOptimizer(table, t, num_examples=num_examples)
-                          for t in model.tables(model.towers)},
+        table_settings=table,
         dense_settings={
             tower: DenseOptimizerSettings(learning_rate=(rates or {}).get(tower, 0.01),
                                           clip_norm=clip_norm)

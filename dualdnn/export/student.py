@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from dualdnn.data.examples import Examples
 from dualdnn.data.lake import Lake
+from dualdnn.evaluation.metrics import sigmoid
 from dualdnn.export.saved_model import Exported, Sample, example_request, publish
 from dualdnn.export.serving_graph import ServingGraph, raw_features
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
@@ -19,6 +20,7 @@ from dualdnn.training.scoring import Scorer
 
 _SAMPLE_ROWS = 512
 _EXAMPLE_REQUESTS = 3
+_REFERENCE_ROWS = 200_000
 
 
 def serving_graph(model: DualDNN, examples: Examples, tower: str) -> ServingGraph:
@@ -50,6 +52,34 @@ def _sample(lake: Lake, model: DualDNN, examples: Examples, tower: str) -> Sampl
     )
 
 
+def reference_histograms(
+    examples: Examples, index: np.ndarray, probabilities: np.ndarray
+) -> dict[str, Any]:
+    """What scores and fields looked like when the version was made, for later comparison.
+
+    Args:
+        examples: the data.
+        index: (n,) row numbers.
+        probabilities: (n,) scores of these rows.
+
+    Returns:
+        `probability`: counts in 20 equal bins of [0, 1]. `fields`: by name the share of missing
+        or unseen values (`oov`), of a number field also the counts of its buckets.
+    """
+    fields: dict[str, Any] = {}
+    for position, field in enumerate(examples.schema.fields):
+        rows = examples.rows[index, examples.columns(field.name).start]
+        oov = int(examples.row_map.oov_rows[position])
+        fields[field.name] = {"oov": float(np.mean(rows == oov)) if len(rows) else None}
+        if field.kind == "number":
+            first = int(examples.row_map.bucket_rows[position])
+            buckets = len(examples.row_map.boundaries_of(position)) + 1
+            counts = np.bincount(rows[rows != oov] - first, minlength=buckets)
+            fields[field.name]["buckets"] = counts.tolist()
+    counts, _ = np.histogram(probabilities, bins=20, range=(0.0, 1.0))
+    return {"rows": len(index), "probability": counts.tolist(), "fields": fields}
+
+
 def export_student(
     *,
     model: DualDNN,
@@ -69,7 +99,8 @@ def export_student(
         lake: where the examples come from; their raw values are the requests.
         student: name of the tower.
         folder: `exported_models/NAME`; the version becomes a folder below it.
-        manifest: lineage and metrics to write into the manifest.
+        manifest: lineage and metrics to write into the manifest, beside the histograms of the
+            newest rows of the test part, see `reference_histograms`.
 
     Returns:
         the version, and up to three of `request` with the served `probability`.
@@ -80,8 +111,12 @@ def export_student(
     """
     best.load_into(model, student)
     sample = _sample(lake, model, examples, student)
+    part = examples.split.test if len(examples.split.test) else examples.split.train
+    index = part[-_REFERENCE_ROWS:]
+    logits = Scorer(model)(examples.rows[index], [student])[student]
+    reference = reference_histograms(examples, index, sigmoid(logits))
     exported = publish(graph=serving_graph(model, examples, student), sample=sample,
-                       folder=folder, manifest=manifest)
+                       folder=folder, manifest={**manifest, "reference": reference})
     served = tf.saved_model.load(str(exported.path)).signatures["serving_default"]
     answers = []
     for position in range(min(_EXAMPLE_REQUESTS, len(sample.logits))):

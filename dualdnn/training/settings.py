@@ -42,6 +42,7 @@ class TrainingSettings:
         patience: evaluations without improvement after which a tower stops; its best weights
             are kept. Needs a validation part; without one every tower trains all epochs.
         monitor: what improvement means on the validation part, `log_loss` or `auc`.
+        averaging: score and export the average of the weights over the last tenth of the steps.
         checkpoint_every_steps: steps between checkpoints, beside those at evaluations.
         deterministic: ask TensorFlow for deterministic kernels.
     """
@@ -51,6 +52,7 @@ class TrainingSettings:
     evaluations_per_epoch: int = 1
     patience: int = 2
     monitor: str = "log_loss"
+    averaging: bool = True
     checkpoint_every_steps: int = 2000
     deterministic: bool = True
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from dualdnn.layers.embedding import EmbeddingTable
+from dualdnn.training.averaging import share_kept
 
 METHODS = ("adam", "adagrad", "rowwise_adagrad")
 _CHUNK_ROWS = 2**20
@@ -41,6 +42,10 @@ class TableOptimizerSettings:
             found.append(f"{where}.learning_rate must be > 0, got {self.learning_rate}.")
         if not (math.isfinite(self.l2) and self.l2 >= 0):
             found.append(f"{where}.l2 must be >= 0, got {self.l2}. Use 0 to switch it off.")
+        elif self.l2 and self.method == "adam":
+            # Its denominator forgets, so no constant rate between two touches exists.
+            found.append(f"{where}.l2 needs method adagrad or rowwise_adagrad, got adam. "
+                         "Set l2 to 0, or choose one of these.")
         return found
 
 
@@ -57,7 +62,12 @@ class TableOptimizer:
     """
 
     def __init__(
-        self, settings: TableOptimizerSettings, table: EmbeddingTable, *, num_examples: int
+        self,
+        settings: TableOptimizerSettings,
+        table: EmbeddingTable,
+        *,
+        num_examples: int,
+        averaging: bool = False,
     ) -> None:
         """Create the slots of one table; its vectors and linear weights share the rows.
 
@@ -65,6 +75,8 @@ class TableOptimizer:
             settings: method, learning rate and L2.
             table: whose rows learn.
             num_examples: rows of the training part, the unit of `l2`.
+            averaging: keep the average of every row as well, see `averaging`; it takes as much
+                memory as the table and, like the decay, is caught up when a row is touched.
         """
         self.settings = settings
         self.table = table
@@ -72,6 +84,7 @@ class TableOptimizer:
         rows = table.num_rows
         # Its own count: a table rests, and must not decay, once its tower has stopped.
         self.steps = tf.Variable(tf.constant(0, tf.int64), name=f"{table.name}_steps")
+        # The step up to which a row, and its average, have been caught up.
         self.decayed_to = tf.Variable(tf.zeros(rows, tf.int64), name=f"{table.name}_decayed_to")
         self.slots: list[list[tf.Variable]] = []
         for column in table.columns():
@@ -86,9 +99,15 @@ class TableOptimizer:
             self.slots.append([tf.Variable(tf.zeros(shape), name=f"{base}_{name}")
                                for name, shape in shapes.items()])
 
+        self.averages = [
+            tf.Variable(column, name=f"{column.name.split(':')[0]}_average")
+            for column in (table.columns() if averaging else [])
+        ]
+
     def variables(self) -> list[tf.Variable]:
-        """The slots, for checkpoints."""
-        return [self.steps, self.decayed_to, *(slot for slots in self.slots for slot in slots)]
+        """Slots and averages, for checkpoints."""
+        slots = [slot for slots in self.slots for slot in slots]
+        return [self.steps, self.decayed_to, *slots, *self.averages]
 
     def _decay_rates(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """Per step, for each column: `(num_rows, size)` or, row-wise, `(num_rows, 1)`."""
@@ -122,18 +141,37 @@ class TableOptimizer:
             values: what `read` returned for them.
             gradients: of the loss, one per column, `(num_unique, size)`.
         """
+        averages = self._read_averages(rows, values)
         if self.settings.l2:
             values = [value * tf.exp(-rate)
                       for value, rate in zip(values, self._decay_rates(rows), strict=True)]
-        for column, slots, value, gradient in zip(
-            self.table.columns(), self.slots, values, gradients, strict=True
-        ):
-            update = self._update(slots, rows, gradient)
-            column.scatter_update(tf.IndexedSlices(value - update, rows))
-        if self.settings.l2:
-            done = tf.fill(tf.shape(rows), self.steps + 1)
-            self.decayed_to.scatter_update(tf.IndexedSlices(done, rows))
+        kept = share_kept(self.steps, self.steps + 1)
+        for i, column in enumerate(self.table.columns()):
+            value = values[i] - self._update(self.slots[i], rows, gradients[i])
+            column.scatter_update(tf.IndexedSlices(value, rows))
+            if self.averages:
+                moved = value + kept * (averages[i] - value)
+                self.averages[i].scatter_update(tf.IndexedSlices(moved, rows))
+        self._mark(rows, self.steps + 1)
         self.steps.assign_add(1)
+
+    def _read_averages(self, rows: tf.Tensor, values: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        """The averages as of now; since the last touch they have moved towards `values`."""
+        if not self.averages:
+            return []
+        kept = share_kept(tf.gather(self.decayed_to, rows), self.steps)[:, tf.newaxis]
+        return [value + kept * (tf.gather(average, rows) - value)
+                for value, average in zip(values, self.averages, strict=True)]
+
+    def _mark(self, rows: tf.Tensor, step: tf.Tensor) -> None:
+        if self._is_lazy:
+            done = tf.fill(tf.shape(rows), step)
+            self.decayed_to.scatter_update(tf.IndexedSlices(done, rows))
+
+    @property
+    def _is_lazy(self) -> bool:
+        """Do rows that are not touched still change?"""
+        return bool(self.settings.l2 or self.averages)
 
     def _update(self, slots: Sequence[tf.Variable], rows: tf.Tensor,
                 gradient: tf.Tensor) -> tf.Tensor:
@@ -156,14 +194,31 @@ class TableOptimizer:
         return rate * gradient / (tf.sqrt(accumulated) + 1e-8)
 
     def catch_up(self) -> None:
-        """Apply the missing decay to every row. Evaluation, checkpoint and export call it first."""
-        if not self.settings.l2:
+        """Bring all rows and averages up to date; evaluation, checkpoint and export need it."""
+        if not self._is_lazy:
             return
         for rows in self._chunks():
-            for column, value in zip(self.table.columns(), self.read(rows), strict=True):
+            values = self.read(rows)
+            for average, value in zip(self.averages, self._read_averages(rows, values),
+                                      strict=True):
+                average.scatter_update(tf.IndexedSlices(value, rows))
+            for column, value in zip(self.table.columns(), values, strict=True):
                 column.scatter_update(tf.IndexedSlices(value, rows))
-            done = tf.fill(tf.shape(rows), self.steps)
-            self.decayed_to.scatter_update(tf.IndexedSlices(done, rows))
+            self._mark(rows, self.steps)
+
+    def exchange(self) -> None:
+        """Swap averages and rows, caught up; a second call restores both to the bit."""
+        for rows in self._chunks() if self.averages else ():
+            for average, column in zip(self.averages, self.table.columns(), strict=True):
+                value, averaged = tf.gather(column, rows), tf.gather(average, rows)
+                column.scatter_update(tf.IndexedSlices(averaged, rows))
+                average.scatter_update(tf.IndexedSlices(value, rows))
+
+    def settle(self) -> None:
+        """Set the averages to the present rows: these no longer change."""
+        for rows in self._chunks():
+            for average, column in zip(self.averages, self.table.columns(), strict=True):
+                average.scatter_update(tf.IndexedSlices(tf.gather(column, rows), rows))
 
     def is_finite(self) -> bool:
         """Are all rows and slots free of NaN and infinity?"""

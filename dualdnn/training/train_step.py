@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from dualdnn.models.dual_dnn import DualDNN
+from dualdnn.training.averaging import DenseAverage
 from dualdnn.training.settings import DenseOptimizerSettings
 from dualdnn.training.table_optimizer import TableOptimizer
 
@@ -21,6 +22,7 @@ class TrainStep:
         model: DualDNN,
         table_optimizers: Mapping[str, TableOptimizer],
         dense_settings: Mapping[str, DenseOptimizerSettings],
+        averaging: bool = False,
     ) -> None:
         """Create every slot.
 
@@ -28,6 +30,7 @@ class TrainStep:
             model: the towers.
             table_optimizers: by table name, one for every table of the model.
             dense_settings: by tower name.
+            averaging: keep averages of the dense variables.
         """
         self.model = model
         self.table_optimizers = dict(table_optimizers)
@@ -38,6 +41,10 @@ class TrainStep:
                                               jit_compile=False)
             optimizer.build(model.dense_variables(tower))
             self.dense_optimizers[tower] = optimizer
+        self.dense_averages = {
+            tower: DenseAverage(model.dense_variables(tower) if averaging else [])
+            for tower in model.towers
+        }
         self._compiled: dict[tuple[str, ...], tf.types.experimental.ConcreteFunction] = {}
 
     def is_compiled(self, training: Sequence[str]) -> bool:
@@ -129,7 +136,9 @@ class TrainStep:
 
         def apply() -> tf.Tensor:
             pairs = zip(gradients[: len(variables)], variables, strict=True)
-            self.dense_optimizers[tower].apply_gradients(pairs)
+            optimizer = self.dense_optimizers[tower]
+            optimizer.apply_gradients(pairs)
+            self.dense_averages[tower].update(optimizer.iterations - 1)
             if table is not None:
                 self.table_optimizers[table].apply(
                     unique, current[table], gradients[len(variables):]

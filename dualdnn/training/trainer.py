@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +19,12 @@ from dualdnn.errors import DataError, NonFiniteError
 from dualdnn.evaluation.metrics import auc, log_loss
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.storage import remove_leftovers
+from dualdnn.training.averaging import DenseAverage
 from dualdnn.training.best_weights import BestWeights, best_weights_from
 from dualdnn.training.checkpoint import read_arrays, read_state, restore, save_checkpoint
 from dualdnn.training.scoring import Scorer
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
-from dualdnn.training.table_optimizer import TableOptimizer
+from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
 from dualdnn.training.train_step import TrainStep
 
 _CHECKPOINTS_KEPT = 2
@@ -70,7 +72,7 @@ class Trainer:
         model: DualDNN,
         examples: Examples,
         settings: TrainingSettings,
-        table_optimizers: Mapping[str, TableOptimizer],
+        table_settings: TableOptimizerSettings,
         dense_settings: Mapping[str, DenseOptimizerSettings],
         seed: int,
         folder: Path,
@@ -82,7 +84,7 @@ class Trainer:
             model: the towers.
             examples: with the parts train and, for early stopping, valid.
             settings: passes, batch size, patience.
-            table_optimizers: by table name.
+            table_settings: of every table.
             dense_settings: by tower name.
             seed: of the order of rows.
             folder: where checkpoints go.
@@ -94,8 +96,16 @@ class Trainer:
         self.seed = seed
         self.folder = folder
         self.listener = listener
-        self.train_step = TrainStep(model=model, table_optimizers=table_optimizers,
-                                    dense_settings=dense_settings)
+        self.train_step = TrainStep(
+            model=model, dense_settings=dense_settings, averaging=settings.averaging,
+            table_optimizers={
+                table.name: TableOptimizer(
+                    table_settings, table, num_examples=len(examples.split.train),
+                    averaging=settings.averaging,
+                )
+                for table in model.tables(model.towers)
+            },
+        )
         self.step = 0
         self.progress = {tower: Progress() for tower in model.towers}
         self.history: list[dict[str, Any]] = []
@@ -231,8 +241,29 @@ class Trainer:
             return
         training = self.training_towers
         labels = self.examples.labels[valid]
+        with self._averaged():
+            self._judge_all(labels, self._scorer(self.examples.rows[valid], training))
+        # Only now: the students were scored with the table as it was.
+        if self.progress[TEACHER].status == "stopped" and not self._teacher_rests:
+            self._rest_on_best_teacher()
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Put the averages of all weights into the model, and take them out again."""
         self.catch_up()
-        for tower, logits in self._scorer(self.examples.rows[valid], training).items():
+        parts: list[DenseAverage | TableOptimizer] = [
+            *self.train_step.dense_averages.values(), *self.train_step.table_optimizers.values()
+        ]
+        for part in parts:
+            part.exchange()
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.exchange()
+
+    def _judge_all(self, labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> None:
+        for tower, logits in scores.items():
             if not np.isfinite(logits).all():
                 self._drop(tower, "score of a validation row")
                 continue
@@ -245,9 +276,6 @@ class Trainer:
                 raise DataError("the validation part holds one class only, so training.monitor="
                                 f"{self.settings.monitor} cannot be measured on it.")
             self._judge(tower, -monitored if self.settings.monitor == "auc" else monitored)
-        # Only now: the students above were scored with the table as it was.
-        if self.progress[TEACHER].status == "stopped" and not self._teacher_rests:
-            self._rest_on_best_teacher()
 
     def _judge(self, tower: str, value: float) -> None:
         state = self.progress[tower]
@@ -268,10 +296,12 @@ class Trainer:
     def _rest_on_best_teacher(self) -> None:
         """The teacher has stopped: it and the table keep their best weights.
 
-        The students learn on from the best teacher, and get their patience anew.
+        The students that still learn go on from there, and get their patience anew.
         """
         self._teacher_rests = True
         self.best.load_into(self.model, TEACHER)
+        self.train_step.dense_averages[TEACHER].settle()
+        self.train_step.table_optimizers[self.model.table.name].settle()
         for tower, state in self.progress.items():
             if state.status == "training" and self.model.table_of(tower) is self.model.table:
                 state.waited = 0
@@ -282,9 +312,10 @@ class Trainer:
         if self._running:
             self._record_losses()
         if not len(self.examples.split.valid):
-            for tower in self.training_towers:
-                self.progress[tower].best_step = self.step
-                self.best.keep(self.model, tower, self.step)
+            with self._averaged():
+                for tower in self.training_towers:
+                    self.progress[tower].best_step = self.step
+                    self.best.keep(self.model, tower, self.step)
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """How each tower ended: status, best step, the step at which it stopped."""
@@ -308,7 +339,8 @@ class Trainer:
         for tower in self.model.towers:
             dense = self.model.dense_variables(tower)
             slots = self.train_step.dense_optimizers[tower].variables
-            for i, variable in enumerate([*dense, *slots]):
+            averages = self.train_step.dense_averages[tower].averages
+            for i, variable in enumerate([*dense, *slots, *averages]):
                 named[f"tower/{tower}/{i}"] = variable
         return named
 

@@ -121,10 +121,22 @@ def test_timing_leaves_out_the_steps_that_compile(plain_run):
     assert trainer.timed_seconds > 0
 
 
+def test_without_validation_the_last_average_is_the_best(tmp_path):
+    examples = open_tiny(tmp_path, valid=0.0)
+    model = build_model(examples, [EVERYTHING])
+    trainer = build_trainer(examples, model, tmp_path / "run", averaging=True)
+    trainer.run()
+    averages = [a.numpy() for a in trainer.train_step.dense_averages["s0"].averages]
+    for value, best in zip(averages, trainer.best.dense["s0"], strict=True):
+        np.testing.assert_array_equal(value, best)
+    assert any(np.any(value != live.numpy())
+               for value, live in zip(averages, model.dense_variables("s0"), strict=True))
+
+
 def test_without_validation_the_last_weights_are_the_best(tmp_path):
     examples = open_tiny(tmp_path, valid=0.0)
     model = build_model(examples, [EVERYTHING])
-    trainer = build_trainer(examples, model, tmp_path / "run", patience=1)
+    trainer = build_trainer(examples, model, tmp_path / "run", patience=1, averaging=False)
     trainer.run()
     assert trainer.step == trainer.total_steps == 2 * 8
     assert {r["part"] for r in trainer.history} == {"train"}

@@ -1,0 +1,62 @@
+"""Averages of weights over the last tenth of the steps, for scoring; training goes on without.
+
+Polynomial-decay averaging (Shamir and Zhang 2013, arXiv:1212.1824): after step n + 1 the average
+moves to the new weights by 9 / (n + 10) of the way. Its memory grows with the steps, so there is
+no rate to tune. It takes the noise of the last batches out of what is evaluated and exported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+_POWER = 9
+
+
+def share_kept(since: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+    """What is left of (average - value) after the steps from `since` to `now`, value constant.
+
+    The product of (n + 1) / (n + 10) over since <= n < now, in closed form.
+
+    Args:
+        since: int64, any shape.
+        now: int64, of a shape that broadcasts.
+
+    Returns:
+        float32 in (0, 1].
+    """
+    shares = [tf.cast(since + k, tf.float32) / tf.cast(now + k, tf.float32)
+              for k in range(1, _POWER + 1)]
+    return tf.reduce_prod(tf.stack(shares), axis=0)
+
+
+class DenseAverage:
+    """The averages of some variables that change at every step."""
+
+    def __init__(self, variables: Sequence[tf.Variable]) -> None:
+        """Start at the present values."""
+        self._live = list(variables)
+        self.averages = [tf.Variable(v, name=f"{v.name.split(':')[0]}_average") for v in variables]
+
+    def update(self, finished: tf.Tensor) -> None:
+        """Take in the present values.
+
+        Args:
+            finished: scalar int64, steps before this one.
+        """
+        kept = share_kept(finished, finished + 1)
+        for average, variable in zip(self.averages, self._live, strict=True):
+            average.assign(variable + kept * (average - variable))
+
+    def exchange(self) -> None:
+        """Swap averages and variables; a second call restores both to the bit."""
+        for average, variable in zip(self.averages, self._live, strict=True):
+            value = variable.numpy()
+            variable.assign(average)
+            average.assign(value)
+
+    def settle(self) -> None:
+        """Set the averages to the present values: these no longer change."""
+        for average, variable in zip(self.averages, self._live, strict=True):
+            average.assign(variable)
