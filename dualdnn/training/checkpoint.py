@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from dualdnn.errors import DataError
-from dualdnn.storage import atomic_folder
+from dualdnn.storage import atomic_folder, remove_leftovers
 
+_CHECKPOINTS_KEPT = 2
 _SHARD_BYTES = 2**28
 # Smaller arrays share one file: syncing a file of its own for each took most of a checkpoint.
 _PACKED_BYTES = 2**20
@@ -116,3 +118,51 @@ def restore(variables: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarra
             )
     for name, variable in variables.items():
         variable.assign(arrays[name])
+
+
+class CheckpointFolder:
+    """The checkpoints of one run, `step-NNNNNNNNNN`; older ones are pruned."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use `folder`, which need not exist yet."""
+        self.folder = folder
+
+    def finished(self) -> list[Path]:
+        """Finished checkpoints, oldest first."""
+        return sorted(self.folder.glob("step-*"))
+
+    def write(
+        self, step: int, arrays: Mapping[str, np.ndarray | tf.Variable], state: Mapping[str, Any]
+    ) -> None:
+        """Write the checkpoint of a step, once, and prune older ones."""
+        target = self.folder / f"step-{step:010d}"
+        if target.exists():
+            return
+        save_checkpoint(target, arrays, state)
+        for old in self.finished()[:-_CHECKPOINTS_KEPT]:
+            shutil.rmtree(old)
+
+    def newest(
+        self, configuration: Mapping[str, Any]
+    ) -> tuple[Path, dict[str, Any], dict[str, np.ndarray]] | None:
+        """The newest checkpoint with its state and arrays; None where there is none.
+
+        Args:
+            configuration: what the state's `configuration` must equal.
+
+        Raises:
+            DataError: it is unreadable or belongs to another configuration.
+        """
+        remove_leftovers(self.folder)
+        if not (found := self.finished()):
+            return None
+        state = read_state(found[-1])
+        theirs = state.get("configuration", {})
+        names = {**theirs, **configuration}
+        if changed := [key for key in names if theirs.get(key) != configuration.get(key)]:
+            raise DataError(
+                f"{found[-1]} belongs to another configuration; these differ: "
+                f"{', '.join(changed)}. Resume with the configuration of that run, or train in a "
+                "new folder."
+            )
+        return found[-1], state, read_arrays(found[-1])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,35 +17,14 @@ from dualdnn.data.examples import Examples
 from dualdnn.errors import DataError, NonFiniteError
 from dualdnn.evaluation.metrics import auc, log_loss
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
-from dualdnn.storage import remove_leftovers
 from dualdnn.training.averaging import DenseAverage
 from dualdnn.training.best_weights import BestWeights, best_weights_from
-from dualdnn.training.checkpoint import read_arrays, read_state, restore, save_checkpoint
+from dualdnn.training.checkpoint import CheckpointFolder, restore
+from dualdnn.training.progress import Progress
 from dualdnn.training.scoring import Scorer
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
 from dualdnn.training.train_step import TrainStep
-
-_CHECKPOINTS_KEPT = 2
-
-
-@dataclass
-class Progress:
-    """Where one tower stands.
-
-    Attributes:
-        status: `training`, `stopped` (early, at its best) or `diverged` (dropped out).
-        best: best value of the monitor so far; lower is better.
-        best_step: the step it was measured at.
-        waited: evaluations since then.
-        ended_step: the step at which the tower stopped or diverged.
-    """
-
-    status: str = "training"
-    best: float | None = None
-    best_step: int = 0
-    waited: int = 0
-    ended_step: int | None = None
 
 
 class Listener(Protocol):
@@ -95,6 +73,7 @@ class Trainer:
         self.settings = settings
         self.seed = seed
         self.folder = folder
+        self._checkpoints = CheckpointFolder(folder)
         self.listener = listener
         self.train_step = TrainStep(
             model=model, dense_settings=dense_settings, averaging=settings.averaging,
@@ -278,14 +257,8 @@ class Trainer:
             self._judge(tower, -monitored if self.settings.monitor == "auc" else monitored)
 
     def _judge(self, tower: str, value: float) -> None:
-        state = self.progress[tower]
-        if state.best is None or value < state.best:
-            state.best, state.best_step, state.waited = value, self.step, 0
+        if self.progress[tower].judge(value, self.step, self.settings.patience):
             self.best.keep(self.model, tower, self._table_step(tower))
-            return
-        state.waited += 1
-        if state.waited >= self.settings.patience:
-            state.status, state.ended_step = "stopped", self.step
 
     def _table_step(self, tower: str) -> int:
         """The step that the values of a tower's table belong to."""
@@ -362,24 +335,19 @@ class Trainer:
 
     def checkpoints(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
-        return sorted(self.folder.glob("step-*"))
+        return self._checkpoints.finished()
 
     def save(self) -> None:
         """Write a checkpoint of the whole state and prune older ones."""
         self.catch_up()
-        target = self.folder / f"step-{self.step:010d}"
-        if target.exists():
-            return
         best, best_state = self.best.to_arrays()
-        save_checkpoint(target, {**self._variables(), **best}, {
+        self._checkpoints.write(self.step, {**self._variables(), **best}, {
             "step": self.step, "history": self.history, "timed_seconds": self.timed_seconds,
             "timed_examples": self.timed_examples, "teacher_rests": self._teacher_rests,
             "progress": {tower: asdict(p) for tower, p in self.progress.items()},
             "running": [[*key, *value] for key, value in self._running.items()],
             "best": best_state, "configuration": self._configuration(),
         })
-        for old in self.checkpoints()[:-_CHECKPOINTS_KEPT]:
-            shutil.rmtree(old)
 
     def resume(self) -> bool:
         """Continue from the newest checkpoint; false where there is none.
@@ -387,19 +355,10 @@ class Trainer:
         Raises:
             DataError: the checkpoint belongs to another configuration.
         """
-        remove_leftovers(self.folder)
-        found = self.checkpoints()
-        if not found:
+        newest = self._checkpoints.newest(self._configuration())
+        if newest is None:
             return False
-        folder = found[-1]
-        state, mine = read_state(folder), self._configuration()
-        theirs = state.get("configuration", {})
-        if changed := [key for key in {**theirs, **mine} if theirs.get(key) != mine.get(key)]:
-            raise DataError(
-                f"{folder} belongs to another configuration; these differ: {', '.join(changed)}. "
-                "Resume with the configuration of that run, or train in a new folder."
-            )
-        arrays = read_arrays(folder)
+        folder, state, arrays = newest
         restore(self._variables(), arrays, folder)
         self.step = state["step"]
         self.history = state["history"]
