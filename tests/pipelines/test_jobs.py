@@ -185,12 +185,12 @@ class Background:
 def long(tmp_path_factory):
     """A feed whose training takes so many steps that a signal finds it at work."""
     feed = make_feed(tmp_path_factory.mktemp("long"))
-    feed.given += ["training.epochs=300", "training.patience=300", "controls=[]",
+    feed.given += ["training.epochs=100000", "training.patience=100000", "controls=[]",
                    "training.checkpoint_every_steps=2"]
     return feed
 
 
-def test_a_second_job_in_a_run_folder_is_refused_then_resumes_it(long):
+def test_a_second_job_in_a_run_folder_is_refused_and_an_interrupt_can_be_resumed(long):
     first = Background(long.folder, *long.given)
     checkpoint = first.wait_for("outputs/train/*/checkpoints/step-*")
     folder = checkpoint.parents[1]
