@@ -159,6 +159,11 @@ def test_the_last_line_says_what_is_wrong(feed, tmp_path, arguments, code, last)
 # --- a run that is ended from outside ---
 
 
+def _hear_interrupts():
+    """Tests that run in the background of a shell inherit that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Background:
     """A training that goes on while the test looks."""
 
@@ -166,7 +171,7 @@ class Background:
         self.folder = folder
         self.process = subprocess.Popen(command("train", *arguments), cwd=folder, text=True,
                                         env=environment(), stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
+                                        stderr=subprocess.PIPE, preexec_fn=_hear_interrupts)
 
     def wait_for(self, pattern):
         """Until a path exists below the folder; training must not have ended before."""
@@ -185,7 +190,7 @@ class Background:
 def long(tmp_path_factory):
     """A feed whose training takes so many steps that a signal finds it at work."""
     feed = make_feed(tmp_path_factory.mktemp("long"))
-    feed.given += ["training.epochs=100000", "training.patience=100000", "controls=[]",
+    feed.given += ["training.epochs=3000", "training.patience=3000", "controls=[]",
                    "training.checkpoint_every_steps=2"]
     return feed
 
