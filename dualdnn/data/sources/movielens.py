@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from dualdnn.data.sources.movielens_archive import (
     LOWEST_RATING,
     OFFICIAL_FILES,
     MovieLensTables,
-    archive_sha256,
     read_movielens,
 )
 from dualdnn.data.sources.rating_log import rating_log, rating_log_mistakes
+from dualdnn.data.sources.raw_archive import archive_sha256, raw_mistakes
 from dualdnn.errors import ConfigError
 
 OFFICIAL = PinnedUrl(
@@ -30,10 +31,10 @@ WHEEL = PinnedWheel(
     file_name="recbole-1.2.1-py3-none-any.whl",
     sha256="9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407",
 )
-_LICENCE = ("GroupLens, University of Minnesota: research use with acknowledgement; no commercial "
-            "use and no redistribution without permission")
-_CITATION = ("F. M. Harper and J. A. Konstan. The MovieLens Datasets: History and Context. "
-             "ACM TiiS 5(4), 2015. https://doi.org/10.1145/2827872")
+LICENCE = ("GroupLens, University of Minnesota: research use with acknowledgement; no commercial "
+           "use and no redistribution without permission")
+CITATION = ("F. M. Harper and J. A. Konstan. The MovieLens Datasets: History and Context. "
+            "ACM TiiS 5(4), 2015. https://doi.org/10.1145/2827872")
 
 
 def movielens_table(
@@ -67,6 +68,45 @@ def movielens_table(
     })
 
 
+def prepare_movielens(
+    lake: Path,
+    *,
+    origin: LakeOrigin,
+    raw: Path | None,
+    places: Sequence[PinnedUrl | PinnedWheel],
+    name: str,
+    files: Sequence[str],
+    read: Callable[[Path], MovieLensTables],
+) -> None:
+    """Make the lake of one of the MovieLens sets, unless it is there already.
+
+    Args:
+        lake: the folder of the lake.
+        origin: what the rows should be.
+        raw: the archive or folder; None fetches the first of `places`.
+        places: that offer the data; the first is the official one.
+        name: of the data set, for messages.
+        files: names the content of a folder.
+        read: from the archive or folder to its tables.
+
+    Raises:
+        DataError: the data cannot be had or read, or `lake` belongs to someone else.
+    """
+    def rows() -> RawRows:
+        path = raw or fetch_first(places, name=name, folder=cache_folder())
+        table = movielens_table(read(path), feature_lag=origin.feature_lag,
+                                label_threshold=origin.label_threshold)
+        return RawRows(table=table, archive=path.name, sha256=archive_sha256(path, files))
+
+    prepare_lake(
+        lake,
+        origin=origin,
+        archives={archive_sha256(raw, files)} if raw else {place.sha256 for place in places},
+        ties=("user_id", "item_id", "label"),
+        read=rows,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class MovieLens100K:
     """The source `movielens`: 100,000 ratings of 943 users, 1997 and 1998.
@@ -85,23 +125,11 @@ class MovieLens100K:
 
     def mistakes(self, lake: Path) -> list[str]:
         """What is wrong with the values, one sentence each; reads no data."""
-        found = rating_log_mistakes(
+        return rating_log_mistakes(
             feature_lag=self.feature_lag, label_threshold=self.label_threshold,
-            lowest=LOWEST_RATING, highest=HIGHEST_RATING)
-        expected = f"the official ml-100k.zip or a folder with {', '.join(OFFICIAL_FILES)}"
-        if self.raw is None:
-            return found
-        path = Path(self.raw)
-        if not str(self.raw) or not path.exists():
-            found.append(f"data.raw: expected {expected}, got {str(self.raw)!r}, which does not "
-                         "exist. Leave data.raw out to fetch MovieLens-100K.")
-        elif path.is_dir() and (
-            missing := [name for name in OFFICIAL_FILES if not (path / name).is_file()]
-        ):
-            there = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
-            found.append(f"data.raw: expected {expected}, but {path} lacks "
-                         f"{', '.join(missing)}; found {there}.")
-        return found
+            lowest=LOWEST_RATING, highest=HIGHEST_RATING,
+        ) + raw_mistakes(self.raw, archive=OFFICIAL.file_name, files=OFFICIAL_FILES,
+                         name="MovieLens-100K")
 
     def prepare(self, lake: Path) -> None:
         """Make the lake, unless it is there already with the same parameters.
@@ -115,21 +143,14 @@ class MovieLens100K:
         """
         if found := self.mistakes(lake):
             raise ConfigError(found)
-        raw = None if self.raw is None else Path(self.raw)
-        lag = str(self.feature_lag)
-
-        def read() -> RawRows:
-            path = raw or fetch_first((OFFICIAL, WHEEL), name="MovieLens-100K",
-                                      folder=cache_folder())
-            table = movielens_table(read_movielens(path), feature_lag=lag,
-                                    label_threshold=self.label_threshold)
-            return RawRows(table=table, archive=path.name, sha256=archive_sha256(path))
-
-        prepare_lake(
+        prepare_movielens(
             lake,
-            origin=LakeOrigin(source="movielens_100k", feature_lag=lag, licence=_LICENCE,
-                              label_threshold=self.label_threshold, citation=_CITATION),
-            archives={archive_sha256(raw)} if raw else {OFFICIAL.sha256, WHEEL.sha256},
-            ties=("user_id", "item_id", "label"),
-            read=read,
+            origin=LakeOrigin(source="movielens_100k", feature_lag=str(self.feature_lag),
+                              licence=LICENCE, label_threshold=self.label_threshold,
+                              citation=CITATION),
+            raw=None if self.raw is None else Path(self.raw),
+            places=(OFFICIAL, WHEEL),
+            name="MovieLens-100K",
+            files=OFFICIAL_FILES,
+            read=read_movielens,
         )

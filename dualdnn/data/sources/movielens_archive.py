@@ -7,11 +7,7 @@ here does not differ.
 
 from __future__ import annotations
 
-import hashlib
 import re
-import zipfile
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +16,8 @@ import numpy.typing as npt
 
 from dualdnn.data.sources.delimited import DelimitedText, read_bare, read_typed_header
 from dualdnn.data.sources.rating_log import EARLIEST_SECOND, LATEST_SECOND
+from dualdnn.data.sources.raw_archive import RawArchive, opened_archive
 from dualdnn.errors import DataError
-from dualdnn.storage import sha256_of_file
 
 # In the order of the 19 flags of u.item, which is the order of u.genre.
 GENRES = (
@@ -33,11 +29,8 @@ OFFICIAL_FILES = ("u.data", "u.item", "u.user")
 _OFFICIAL_PREFIX = "ml-100k/"
 _WHEEL_PREFIX = "recbole/dataset_example/ml-100k/ml-100k"
 LOWEST_RATING, HIGHEST_RATING = 1, 5
-_HIGHEST_ID = 10**9
+HIGHEST_ID = 10**9
 _YEAR = re.compile(r"\(([0-9]{4})\)")
-
-Read = Callable[[str], tuple[str, bytes]]
-"""From a member's name to how messages call it, and its bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +48,7 @@ class MovieLensTables:
     ages: npt.NDArray[np.int64]
     genders: list[str]
     occupations: list[str]
-    zip_codes: list[str]
+    zip_codes: list[str | None]
 
 
 def year_of_title(title: str) -> int | None:
@@ -64,16 +57,34 @@ def year_of_title(title: str) -> int | None:
     return int(years[-1]) if years else None
 
 
-def _tables(
+def sorted_genres(text: str | None) -> list[str]:
+    """The genres of `War|Drama`, each once, in order of the alphabet."""
+    return sorted({genre.strip() for genre in (text or "").split("|") if genre.strip()})
+
+
+def joined_tables(
     ratings: DelimitedText, items: DelimitedText, users: DelimitedText, *,
     genres: list[list[str]], years: list[int | None],
 ) -> MovieLensTables:
-    described_items = items.unique_integers("item_id", low=1, high=_HIGHEST_ID)
-    described_users = users.unique_integers("user_id", low=1, high=_HIGHEST_ID)
+    """The three files in one, checked: every rating is of a user and an item that is described.
+
+    Args:
+        ratings: user_id, item_id, rating and timestamp.
+        items: item_id.
+        users: user_id, age, gender, occupation and zip_code.
+        genres: of every item.
+        years: of every item, None where unknown.
+
+    Raises:
+        DataError: a number is none or out of range, a description is there twice or missing; the
+            message names file and line.
+    """
+    described_items = items.unique_integers("item_id", low=1, high=HIGHEST_ID)
+    described_users = users.unique_integers("user_id", low=1, high=HIGHEST_ID)
     ids = {}
     for name, described, where in (("user_id", described_users, users.where),
                                    ("item_id", described_items, items.where)):
-        ids[name] = ratings.integers(name, low=1, high=_HIGHEST_ID)
+        ids[name] = ratings.integers(name, low=1, high=HIGHEST_ID)
         unknown = np.flatnonzero(~np.isin(ids[name], described))
         if len(unknown):
             position = int(unknown[0])
@@ -87,13 +98,13 @@ def _tables(
         described_items=described_items, genres=genres, years=years,
         described_users=described_users, ages=users.integers("age", low=0, high=150),
         genders=users.columns["gender"], occupations=users.columns["occupation"],
-        zip_codes=users.columns["zip_code"],
+        zip_codes=list(users.columns["zip_code"]),
     )
 
 
-def _read_official(read: Read, prefix: str) -> MovieLensTables:
+def _read_official(archive: RawArchive, prefix: str) -> MovieLensTables:
     def table(name: str, separator: str, names: tuple[str, ...]) -> DelimitedText:
-        where, data = read(prefix + name)
+        where, data = archive.read(prefix + name)
         return read_bare(data, where=where, encoding="latin-1", separator=separator, names=names)
 
     ratings = table("u.data", "\t", ("user_id", "item_id", "rating", "timestamp"))
@@ -103,12 +114,12 @@ def _read_official(read: Read, prefix: str) -> MovieLensTables:
     flags = np.stack([items.integers(genre, low=0, high=1) for genre in GENRES], axis=1)
     genres = [sorted(GENRES[column] for column in np.flatnonzero(row)) for row in flags]
     years = [year_of_title(title) for title in items.columns["title"]]
-    return _tables(ratings, items, users, genres=genres, years=years)
+    return joined_tables(ratings, items, users, genres=genres, years=years)
 
 
-def _read_wheel(read: Read) -> MovieLensTables:
+def _read_wheel(archive: RawArchive) -> MovieLensTables:
     def table(suffix: str, names: tuple[str, ...]) -> DelimitedText:
-        where, data = read(_WHEEL_PREFIX + suffix)
+        where, data = archive.read(_WHEEL_PREFIX + suffix)
         return read_typed_header(data, where=where, encoding="utf-8", separator="\t", names=names)
 
     ratings = table(".inter", ("user_id", "item_id", "rating", "timestamp"))
@@ -126,23 +137,7 @@ def _read_wheel(read: Read) -> MovieLensTables:
         for year, title in zip(items.columns["release_year"], items.columns["movie_title"],
                                strict=True)
     ]
-    return _tables(ratings, items, users, genres=genres, years=years)
-
-
-def archive_sha256(path: Path) -> str:
-    """Hex digest that names the content of the archive, or of the folder with `u.data`, ...
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        if not path.is_dir():
-            return sha256_of_file(path)
-        files = "".join(f"{name} {sha256_of_file(path / name)}\n" for name in OFFICIAL_FILES)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error}. Pass data.raw= something readable.") \
-            from error
-    return hashlib.sha256(files.encode()).hexdigest()
+    return joined_tables(ratings, items, users, genres=genres, years=years)
 
 
 def read_movielens(path: Path) -> MovieLensTables:
@@ -152,34 +147,17 @@ def read_movielens(path: Path) -> MovieLensTables:
         DataError: the archive is damaged or is none of these; the message names the member and,
             for damaged text, the line.
     """
-    if path.is_dir():
-        def read_file(name: str) -> tuple[str, bytes]:
-            return str(path / name), (path / name).read_bytes()
-
-        try:
-            return _read_official(read_file, "")
-        except OSError as error:
-            raise DataError(f"{path}: expected {', '.join(OFFICIAL_FILES)} in it, got: {error}. "
-                            "Unpack the official archive again.") from error
-    try:
-        with zipfile.ZipFile(path) as archive:
-            def read_member(name: str) -> tuple[str, bytes]:
-                return f"{path.name}: {name}", archive.read(name)
-
-            names = set(archive.namelist())
-            official = {_OFFICIAL_PREFIX + name for name in OFFICIAL_FILES}
-            wheel = {_WHEEL_PREFIX + suffix for suffix in (".inter", ".item", ".user")}
-            if official <= names:
-                return _read_official(read_member, _OFFICIAL_PREFIX)
-            if wheel <= names:
-                return _read_wheel(read_member)
-            closest = official if official & names or not wheel & names else wheel
-            raise DataError(
-                f"{path} is not MovieLens-100K: expected the members {', '.join(sorted(closest))}, "
-                f"missing {', '.join(sorted(closest - names))}. Get the archive again.")
-    # zipfile raises NotImplementedError for a method it does not know and RuntimeError
-    # for an encrypted member.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError,
-            RuntimeError) as error:
-        raise DataError(f"{path} cannot be read as a zip archive: {error}. It is damaged or cut "
-                        "off; get it again.") from error
+    with opened_archive(path) as archive:
+        prefix = "" if path.is_dir() else _OFFICIAL_PREFIX
+        official = [prefix + name for name in OFFICIAL_FILES]
+        wheel = [_WHEEL_PREFIX + suffix for suffix in (".inter", ".item", ".user")]
+        if all(archive.holds(name) for name in official):
+            return _read_official(archive, prefix)
+        if all(archive.holds(name) for name in wheel):
+            return _read_wheel(archive)
+        of_wheel = not any(map(archive.holds, official)) and any(map(archive.holds, wheel))
+        closest = sorted(wheel if of_wheel else official)
+        raise DataError(
+            f"{path} is not MovieLens-100K: expected the members {', '.join(closest)}, missing "
+            f"{', '.join(name for name in closest if not archive.holds(name))}. Get the archive "
+            "again.")

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dualdnn.data.sources.delimited import read_bare
-from dualdnn.data.sources.movielens_archive import year_of_title
+from dualdnn.data.sources.movielens_archive import sorted_genres, year_of_title
 from dualdnn.data.sources.rating_log import EARLIEST_SECOND, LATEST_SECOND
 from dualdnn.errors import DataError
 from dualdnn.storage import sha256_of_file
@@ -39,10 +39,6 @@ class MovieTweetingsTables:
     years: list[int | None]
 
 
-def _sorted_genres(text: str | None) -> list[str]:
-    return sorted({genre.strip() for genre in (text or "").split("|") if genre.strip()})
-
-
 def _read_dats(folder: Path) -> MovieTweetingsTables:
     ratings_file, movies_file = LAYOUTS[0]
     ratings = read_bare((folder / ratings_file).read_bytes(), where=str(folder / ratings_file),
@@ -57,7 +53,7 @@ def _read_dats(folder: Path) -> MovieTweetingsTables:
         timestamps=ratings.integers("timestamp", low=EARLIEST_SECOND, high=LATEST_SECOND,
                                     unit=_SECONDS),
         described_movies=movies.integers("movie_id", low=0, high=_HIGHEST_ID),
-        genres=[_sorted_genres(text) for text in movies.columns["genres"]],
+        genres=[sorted_genres(text) for text in movies.columns["genres"]],
         years=[year_of_title(title) for title in movies.columns["title"]],
     )
 
@@ -109,7 +105,7 @@ def _read_parquets(folder: Path) -> MovieTweetingsTables:
                                      high=LATEST_SECOND, unit=_SECONDS),
         described_movies=_parquet_integers(movies, movies_path, "movie_id", low=0,
                                            high=_HIGHEST_ID),
-        genres=[_sorted_genres(text) for text in movies.column("genres").to_pylist()],
+        genres=[sorted_genres(text) for text in movies.column("genres").to_pylist()],
         years=movies.column("year").to_pylist(),
     )
 
