@@ -103,6 +103,22 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def remove_in_order(*paths: Path) -> None:
+    """Take each name away by one rename, in this order, then delete what had it.
+
+    A kill leaves a folder whole under its name, or not there: what is half deleted has a
+    temporary name, which `remove_leftovers` of its parent clears away.
+    """
+    aside = []
+    for path in paths:
+        if os.path.lexists(path):
+            aside.append(temporary_name(path))
+            os.rename(path, aside[-1])
+            _sync(path.parent)
+    for path in aside:
+        _remove(path)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files and folders that a killed job left directly in `folder`.
 

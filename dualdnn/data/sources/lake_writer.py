@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 LAKE_FILE = "_lake.json"
 SUCCESS_FILE = "_SUCCESS"
 PART_FILE = "part-0.parquet"
+# One file a day from `write_lake`, one a block from `build_lake`.
+PARTS = re.compile(r"part-(0|[0-9]{6})\.parquet")
 # Raise it when columns or their meaning change: lakes of an older format are then built again.
 LAKE_FORMAT = 1
 
@@ -58,8 +60,12 @@ class RawRows:
     sha256: str
 
 
-def _own_lake(lake: Path) -> dict[str, Any] | None:
-    """The _lake.json of a lake that this module wrote; None where there is nothing yet."""
+def own_lake(lake: Path) -> dict[str, Any] | None:
+    """The _lake.json of a lake that dualdnn wrote; None where there is nothing yet.
+
+    Raises:
+        DataError: there is something at `lake` that dualdnn did not make.
+    """
     if not lake.exists() or (lake.is_dir() and not any(lake.iterdir())):
         return None
     try:
@@ -74,16 +80,20 @@ def _own_lake(lake: Path) -> dict[str, Any] | None:
         "this one.")
 
 
-def _refuse_foreign(lake: Path) -> None:
-    """Raise where building the lake would delete what somebody else put there."""
-    if (content := _own_lake(lake)) is None:
+def refuse_foreign(lake: Path) -> None:
+    """Check that building the lake deletes nothing that somebody else put there.
+
+    Raises:
+        DataError: it would.
+    """
+    if (content := own_lake(lake)) is None:
         return
     own = {f"dt={day}" for day in content["days"]}
     foreign = [path.name for path in lake.iterdir() if path.name not in {LAKE_FILE, *own}]
     for day in own:
         if (lake / day).is_dir():
             foreign += [f"{day}/{path.name}" for path in (lake / day).iterdir()
-                        if path.name not in (PART_FILE, SUCCESS_FILE)]
+                        if path.name != SUCCESS_FILE and not PARTS.fullmatch(path.name)]
     if foreign := sorted(name for name in foreign if not name.split("/")[-1].startswith(".")):
         raise DataError(
             f"{lake} would have to be built again, but holds {', '.join(foreign[:3])}, which "
@@ -109,7 +119,7 @@ def lake_is_current(
     Raises:
         DataError: there is something at `lake` that dualdnn did not make.
     """
-    if (content := _own_lake(lake)) is None:
+    if (content := own_lake(lake)) is None:
         return False
     wanted = {"format": LAKE_FORMAT, **asdict(origin)}
     return (
@@ -121,7 +131,7 @@ def lake_is_current(
 
 
 @contextlib.contextmanager
-def _only_builder(lake: Path) -> Iterator[None]:
+def only_builder(lake: Path) -> Iterator[None]:
     """Wait for other builders of this lake, then clear away what a killed one left behind."""
     with lock(lake.with_name(f".{lake.name}.lock"), wait=True):
         leftover = re.compile(rf"\.tmp-{re.escape(lake.name)}-[0-9]+-[0-9a-f]{{8}}")
@@ -150,7 +160,7 @@ def write_lake(rows: RawRows, lake: Path, *, origin: LakeOrigin, ties: Sequence[
     """
     if rows.table.num_rows == 0:
         raise DataError("Expected rows to write into the lake, got none. Check the raw files.")
-    _refuse_foreign(lake)
+    refuse_foreign(lake)
     # The input's position as the last key makes the sort stable.
     numbered = rows.table.append_column("", pa.array(np.arange(rows.table.num_rows)))
     keys = [(name, "ascending") for name in ("timestamp", *ties, "")]
@@ -207,14 +217,14 @@ def prepare_lake(
         return
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(_only_builder(lake))
+            held.enter_context(only_builder(lake))
         except OSError as error:
             raise DataError(f"The lake {lake} cannot be written: {error}. Choose another "
                             "data.lake.") from error
         if lake_is_current(lake, origin, archives=archives):
             _log.info("%s was built by another process meanwhile; used as it is.", lake)
             return
-        _refuse_foreign(lake)
+        refuse_foreign(lake)
         rows = read()
         write_lake(rows, lake, origin=origin, ties=ties)
         _log.info("%s: %d rows written from %s.", lake, rows.table.num_rows, rows.archive)
