@@ -12,8 +12,8 @@ import tensorflow as tf
 from dualdnn.data.examples import Examples, open_examples
 from dualdnn.data.row_map import RowMap
 from dualdnn.export.student import serving_graph as serving_graph
-from dualdnn.layers.embedding import EmbeddingTable
 from dualdnn.layers.hint import HintProjection
+from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
@@ -34,16 +34,16 @@ def open_plan_data(plan: Plan, state: Path, row_map: RowMap | None = None,
 
 def build_model(plan: Plan, examples: Examples) -> DualDNN:
     """Teacher, students and controls with their initial weights."""
-    widths = [field.width for field in examples.schema.fields]
+    row_map = examples.row_map
 
-    def table(name: str, linear: bool) -> EmbeddingTable:
-        return EmbeddingTable(
-            num_rows=examples.row_map.num_rows, embedding_dim=plan.embedding.dim,
-            field_widths=widths, initial_stddev=plan.embedding.initial_stddev, linear=linear,
-            seed=plan.seed, name=name,
+    def embedding(name: str, *, linear: bool, privileged: bool) -> SharedEmbedding:
+        return SharedEmbedding(
+            schema=examples.schema, table_rows=row_map.table_rows, vectors=row_map.vectors,
+            embedding_dim=plan.embedding.dim, initial_stddev=plan.embedding.initial_stddev,
+            linear=linear, privileged=privileged, seed=plan.seed, name=name,
         )
 
-    shared = table("shared", plan.linear)
+    shared = embedding("shared", linear=plan.teacher.linear, privileged=True)
     teacher = Teacher(
         interactions=plan.interactions, hidden_units=plan.teacher.hidden_units,
         activation=plan.teacher.activation, dropout=plan.teacher.dropout, seed=plan.seed,
@@ -53,12 +53,15 @@ def build_model(plan: Plan, examples: Examples) -> DualDNN:
     def tower(student: StudentPlan) -> StudentTower:
         network = Student(
             hidden_units=student.network.hidden_units, activation=student.network.activation,
-            dropout=student.network.dropout, seed=plan.seed, name=student.name,
+            dropout=student.network.dropout, linear=student.network.linear, seed=plan.seed,
+            name=student.name,
         )
         hints = student.objective.hints if student.objective.hint_weight else ()
         return StudentTower(
             network=network, objective=student.objective,
-            table=table(student.name, linear=False) if student.owns_table else shared,
+            embedding=embedding(student.name, linear=student.network.linear,
+                                privileged=False)
+            if student.owns_table else shared,
             projections=[
                 HintProjection(teacher_units=plan.teacher.hidden_units[theirs], seed=plan.seed,
                                name=f"{student.name}_hint_{i}")
@@ -66,7 +69,7 @@ def build_model(plan: Plan, examples: Examples) -> DualDNN:
             ],
         )
 
-    return DualDNN(table=shared, teacher=teacher,
+    return DualDNN(embedding=shared, teacher=teacher,
                    students=[tower(student) for student in [*plan.students, *plan.controls]])
 
 

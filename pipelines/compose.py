@@ -128,6 +128,11 @@ def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
         if isinstance(value, str) and value:
             # Against the folder the command was started in; a run may be read from another.
             OmegaConf.update(config, key, str(Path(value).expanduser().absolute()))
+    for i, field in enumerate(OmegaConf.select(config, "data.fields") or []):
+        # A file of vectors, as well.
+        if isinstance(field, DictConfig) and isinstance(field.get("file"), str):
+            OmegaConf.update(config, f"data.fields.{i}.file",
+                             str(Path(field.file).expanduser().absolute()))
     mistakes.extend(f"{key} has no value. Give it one with {key}=VALUE."
                     for key in sorted(OmegaConf.missing_keys(config)))
     plain = OmegaConf.to_container(config, resolve=True)

@@ -13,6 +13,7 @@ from hydra.errors import InstantiationException
 
 from dualdnn.config import parse
 from dualdnn.data.lake import Lake
+from dualdnn.data.pseudonyms import key_from_environment
 from dualdnn.data.window import Window
 from dualdnn.errors import ConfigError
 from dualdnn.schema import Schema, schema_from_dict
@@ -62,7 +63,6 @@ class Plan:
     window: Window
     embedding: EmbeddingSettings
     teacher: NetworkSettings
-    linear: bool
     interactions: list[keras.layers.Layer]
     students: list[StudentPlan]
     controls: list[StudentPlan]
@@ -70,6 +70,7 @@ class Plan:
     teacher_optimizer: DenseOptimizerSettings
     training: TrainingSettings
     slices: Sequence[str]
+    references: bool
     export: ExportSettings
 
 
@@ -91,7 +92,8 @@ def _instance(config: Any, where: str, methods: Sequence[str], mistakes: list[st
     return parse(cls, {k: v for k, v in config.items() if k != "_target_"}, where, mistakes)
 
 
-def _data(data: Any, mistakes: list[str]) -> tuple[Schema | None, Source | None]:
+def data_from(data: Any, mistakes: list[str]) -> tuple[Schema | None, Source | None]:
+    """The schema and, where one is named, the source of a data configuration."""
     if not isinstance(data, Mapping):
         mistakes.append(f"data must be a mapping, got {data!r}. Choose one with data=NAME.")
         return None, None
@@ -142,16 +144,13 @@ def _interactions(config: Any, seed: int, mistakes: list[str]) -> list[keras.lay
 
 def _teacher(
     config: Any, seed: int, mistakes: list[str]
-) -> tuple[NetworkSettings | None, bool, list[keras.layers.Layer]]:
+) -> tuple[NetworkSettings | None, list[keras.layers.Layer]]:
     values = dict(config) if isinstance(config, Mapping) else {}
-    linear = values.pop("linear", True)
-    if not isinstance(linear, bool):
-        mistakes.append(f"teacher.linear must be true or false, got {linear!r}.")
     interactions = _interactions(values.pop("interactions", {}), seed, mistakes)
     network = parse(NetworkSettings, values if values else config, "teacher", mistakes)
     if network:
         mistakes.extend(network.mistakes("teacher"))
-    return network, linear, interactions
+    return network, interactions
 
 
 def _check_values(config: Mapping[str, Any], mistakes: list[str]) -> None:
@@ -179,6 +178,27 @@ def _check_values(config: Mapping[str, Any], mistakes: list[str]) -> None:
         mistakes.append(f"resume must be true, false or a run folder, got {config['resume']!r}.")
 
 
+def _schema_mistakes(schema: Schema, evaluation: EvaluationSettings | None) -> list[str]:
+    """What a schema needs beyond itself, and what may not be asked of its fields."""
+    found = []
+    if schema.pii_columns:
+        try:
+            key_from_environment()
+        except ConfigError as error:
+            found.extend(error.mistakes)
+    sliced = evaluation.slices if evaluation else ()
+    for field in schema.fields:
+        if field.file and not Path(field.file).is_file():
+            found.append(f"field `{field.name}`: file {field.file} does not exist. Check the path.")
+        if field.name in sliced and field.pii:
+            found.append(f"evaluation.slices names `{field.name}`, which is pii: its values are in "
+                         "no report. Slice by another field.")
+        if field.name in sliced and field.is_vector_column:
+            found.append(f"evaluation.slices names `{field.name}`, a column of vectors, which has "
+                         "no values to slice by. Slice by another field.")
+    return found
+
+
 def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     """Check a resolved configuration of `train` as a whole.
 
@@ -191,7 +211,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     """
     found = list(mistakes)
     _check_values(config, found)
-    schema, source = _data(config.get("data"), found)
+    schema, source = data_from(config.get("data"), found)
     window = _instance(config.get("window"), "window", ("mistakes", "split"), found)
     if window:
         found.extend(window.mistakes())
@@ -199,7 +219,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     if embedding:
         found.extend(embedding.mistakes())
     seed = config["seed"] if isinstance(config["seed"], int) else 0
-    teacher, linear, interactions = _teacher(config.get("teacher"), seed, found)
+    teacher, interactions = _teacher(config.get("teacher"), seed, found)
     optimizer = parse(OptimizerSettings, config.get("optimizer"), "optimizer", found)
     if optimizer:
         found.extend(optimizer.mistakes())
@@ -215,6 +235,8 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
         found.extend(export.mistakes(list(config["student_configs"]),
                                      schema.name if schema else None))
     evaluation = parse(EvaluationSettings, config.get("evaluation"), "evaluation", found)
+    if schema:
+        found.extend(_schema_mistakes(schema, evaluation))
     if evaluation and schema:
         leaks = window is not None and not window.follows_time
         found.extend(evaluation.mistakes([field.name for field in schema.fields
@@ -228,10 +250,10 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     return Plan(
         seed=seed, schema=schema, lake=Lake(Path(config["data"]["lake"])), source=source,
         feature_lag=str(config["data"]["feature_lag"]) if "feature_lag" in config["data"] else None,
-        window=window, embedding=embedding, teacher=teacher, linear=linear,
+        window=window, embedding=embedding, teacher=teacher,
         interactions=interactions, students=students,
         controls=[control for student in students
                   for control in controls_of(student, config["controls"], optimizer.teacher)],
         table=optimizer.table, teacher_optimizer=optimizer.teacher, training=training,
-        slices=evaluation.slices, export=export,
+        slices=evaluation.slices, references=evaluation.references, export=export,
     )

@@ -12,7 +12,7 @@ import numpy as np
 from dualdnn.data.examples import Examples
 from dualdnn.evaluation.significance import auc_difference
 from dualdnn.export.latency import measure_latency
-from dualdnn.export.saved_model import size_in_bytes, write_saved_model
+from dualdnn.export.saved_model import encoded_inputs, size_in_bytes, write_saved_model
 from dualdnn.export.student import serving_graph
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.training.best_weights import BestWeights
@@ -86,7 +86,11 @@ def _time(model: DualDNN, best: BestWeights, examples: Examples,
             folders[tower] = Path(scratch) / tower
             write_saved_model(serving_graph(model, examples, tower), folders[tower])
             measured[tower]["bytes_total"] = size_in_bytes(folders[tower])
-        seconds = measure_latency(folders, examples.rows[examples.split.test[:_TIMED_ROWS]])
+        timed = examples.split.test[:_TIMED_ROWS]
+        public = encoded_inputs(*examples.public_inputs(timed))
+        whole = encoded_inputs(examples.rows[timed], examples.dense[timed])
+        seconds = measure_latency(folders, {tower: whole if tower == TEACHER else public
+                                            for tower in towers})
     for tower in towers[1:]:
         ratios = {str(rows): seconds[TEACHER][rows] / seconds[tower][rows]
                   for rows in seconds[tower]}

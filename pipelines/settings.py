@@ -33,9 +33,15 @@ class TrackingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
-    """`evaluation.*`."""
+    """`evaluation.*`.
+
+    Attributes:
+        slices: fields by whose values the metrics are sliced.
+        references: fit the references of a source that knows its truth.
+    """
 
     slices: Sequence[str]
+    references: bool = True
 
     def mistakes(self, fields: Sequence[str]) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -89,11 +95,12 @@ class EmbeddingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings:
-    """The MLP of a tower."""
+    """The MLP of a tower, and whether it adds first-order weights."""
 
     hidden_units: Sequence[int]
     activation: str
     dropout: float
+    linear: bool = True
 
     def mistakes(self, where: str) -> list[str]:
         """What is wrong with the values, one sentence each."""

@@ -12,7 +12,8 @@ from dualdnn.training.settings import DenseOptimizerSettings
 from pipelines.settings import NetworkSettings
 
 CONTROLS = ("alone", "shared_label_only")
-_KEYS = ("hidden_units", "activation", "dropout", "distillation", "optimizer")
+_NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear")
+_KEYS = (*_NETWORK_KEYS, "distillation", "optimizer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +46,7 @@ def student_from(
     for key in config:
         if key not in _KEYS:
             mistakes.append(f"{where}.{key} is not known; known are {', '.join(_KEYS)}.")
-    values = {key: config[key] for key in ("hidden_units", "activation", "dropout")
-              if key in config}
+    values = {key: config[key] for key in _NETWORK_KEYS if key in config}
     network = parse(NetworkSettings, values, where, mistakes)
 
     def joined(key: str, of_run: Any) -> tuple[Any, str]:

@@ -22,6 +22,7 @@ from pipelines.listen import TrainingListener
 from pipelines.plan import Plan, plan_from
 from pipelines.present import make_console, show_data, show_finished, show_result
 from pipelines.record import RunRecord, recorded
+from pipelines.references import reference_section
 from pipelines.reporting import measured_sections
 from pipelines.runs import choose_run, new_run, read_report
 
@@ -67,6 +68,8 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
         sections, logits = measured_sections(plan, model, trainer.best, examples)
     report = {"job": "train", "status": "done", **record.about, **sections,
               "published": settings["published"], "progress": trainer.summary()}
+    with console.status("fitting the references"):
+        report |= reference_section(plan, examples, logits, Path(settings["paths"]["state"]))
     with console.status("exporting"):
         report |= export_sections(
             run=run, plan=plan, model=model, best=trainer.best, examples=examples,

@@ -7,7 +7,7 @@ from dualdnn.data.window import TimeFraction
 from dualdnn.distillation.objective import Objective
 from dualdnn.export.student import export_student
 from dualdnn.layers.cross import CrossNetwork
-from dualdnn.layers.embedding import EmbeddingTable
+from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.dual_dnn import DualDNN, StudentTower
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
@@ -25,14 +25,15 @@ schema = schema_from_dict({"name": "my_feed", "label": "click", "timestamp": "ts
 lake = Lake(Path("feed"))  # feed/dt=2024-01-01/*.parquet, feed/dt=2024-01-02/*.parquet, ...
 data = open_examples(lake=lake, schema=schema, window=TimeFraction(), state=Path("state"))
 
-table = EmbeddingTable(num_rows=data.row_map.num_rows, embedding_dim=8, initial_stddev=0.01,
-                       field_widths=[field.width for field in data.schema.fields],
-                       linear=True, seed=1, name="shared")
+embedding = SharedEmbedding(schema=data.schema, table_rows=data.row_map.table_rows,
+                            embedding_dim=8, initial_stddev=0.01, linear=True, seed=1,
+                            name="shared")
 teacher = Teacher(interactions=[CrossNetwork(num_layers=2, seed=1, name="cross")],
                   hidden_units=[64, 32], seed=1)
-student = StudentTower(network=Student(hidden_units=[16], seed=1, name="light"), table=table,
+student = StudentTower(network=Student(hidden_units=[16], seed=1, name="light"),
+                       embedding=embedding,
                        objective=Objective(soft_label_weight=1.0, temperature=2.0))
-model = DualDNN(table=table, teacher=teacher, students=[student])
+model = DualDNN(embedding=embedding, teacher=teacher, students=[student])
 
 trainer = Trainer(model=model, examples=data, settings=TrainingSettings(epochs=3, batch_size=64),
                   table_settings=TableOptimizerSettings(l2=1.0), dense_settings={

@@ -23,8 +23,8 @@ from dualdnn.data.lake import Lake
 from dualdnn.data.window import TimeFraction
 from dualdnn.distillation.objective import Objective
 from dualdnn.layers.cross import CrossNetwork
-from dualdnn.layers.embedding import EmbeddingTable
 from dualdnn.layers.hint import HintProjection
+from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.dual_dnn import DualDNN, StudentTower
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
@@ -77,35 +77,35 @@ def open_tiny(folder: Path, *, valid=0.2):
     return open_examples(lake=lake, schema=SCHEMA, window=window, state=folder / "state")
 
 
-def table_for(examples, name, *, linear=False):
-    return EmbeddingTable(
-        num_rows=examples.row_map.num_rows, embedding_dim=4,
-        field_widths=[field.width for field in examples.schema.fields], initial_stddev=0.1,
-        linear=linear, seed=3, name=name,
+def embedding_for(examples, name, *, linear=False, privileged=False):
+    return SharedEmbedding(
+        schema=examples.schema, table_rows=examples.row_map.table_rows,
+        vectors=examples.row_map.vectors, embedding_dim=4, initial_stddev=0.1, linear=linear,
+        privileged=privileged, seed=3, name=name,
     )
 
 
 def build_model(examples, objectives, *, dropout=0.2, alone=False, interactions=None):
     """A teacher and one student `s0`, `s1`, ... an objective; `alone` adds one with its table."""
-    shared = table_for(examples, "shared", linear=True)
+    shared = embedding_for(examples, "shared", linear=True, privileged=True)
     teacher = Teacher(
         interactions=interactions or [CrossNetwork(num_layers=1, seed=3, name="teacher_cross")],
         hidden_units=[8, 4], dropout=dropout, seed=3,
     )
 
-    def student(name, objective, table):
+    def student(name, objective, embedding):
         hints = objective.hints if objective.hint_weight else ()
         return StudentTower(
-            network=Student(hidden_units=[6], dropout=dropout, seed=3, name=name), table=table,
-            objective=objective,
+            network=Student(hidden_units=[6], dropout=dropout, seed=3, name=name),
+            embedding=embedding, objective=objective,
             projections=[HintProjection(teacher_units=[8, 4][theirs], seed=3, name=f"{name}_{i}")
                          for i, (theirs, _) in enumerate(hints)],
         )
 
     students = [student(f"s{i}", one, shared) for i, one in enumerate(objectives)]
     if alone:
-        students.append(student("alone", Objective(), table_for(examples, "alone")))
-    return DualDNN(table=shared, teacher=teacher, students=students)
+        students.append(student("alone", Objective(), embedding_for(examples, "alone")))
+    return DualDNN(embedding=shared, teacher=teacher, students=students)
 
 
 def build_trainer(examples, model, folder, *, listener=None, seed=1, rates=None, clip_norm=1.0,
@@ -127,8 +127,8 @@ def build_trainer(examples, model, folder, *, listener=None, seed=1, rates=None,
 
 
 def weights_of(model, tower):
-    """The dense weights of a tower and its table, as they are now."""
-    variables = [*model.dense_variables(tower), *model.table_of(tower).columns()]
+    """The dense weights of a tower and its embedding, as they are now."""
+    variables = [*model.network_variables(tower), *model.embedding_of(tower).trained_variables()]
     return [variable.numpy() for variable in variables]
 
 

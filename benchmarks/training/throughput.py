@@ -28,7 +28,7 @@ from benchmarks.quality.in_process import checked_plan
 from dualdnn.data.examples import Examples, open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.window import Rolling
-from dualdnn.schema import Field, Schema
+from dualdnn.schema import MAIN_TABLE, Field, Schema
 from dualdnn.training.trainer import Trainer
 from pipelines.build import build_model, build_trainer
 
@@ -62,7 +62,7 @@ def with_rows(examples: Examples, num_rows: int) -> Examples:
     """The same examples on a table of another size, ids spread over all of it."""
     rng = np.random.default_rng(1)
     rows = rng.integers(FIELDS + 1, num_rows, examples.rows.shape, dtype=np.int32)
-    row_map = dataclasses.replace(examples.row_map, num_rows=num_rows)
+    row_map = dataclasses.replace(examples.row_map, table_rows={MAIN_TABLE: num_rows})
     return dataclasses.replace(examples, rows=rows, row_map=row_map)
 
 
@@ -85,7 +85,7 @@ def alternate(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[st
 
 def flops_per_example(trainer: Trainer) -> float:
     """Forward and backward by the plain formulas: CIN and every dense kernel."""
-    dim, total = trainer.model.table.embedding_dim, 0.0
+    dim, total = trainer.model.embedding.embedding_dim, 0.0
     for layer in trainer.model.teacher.interactions:
         total += sum(2.0 * dim * int(np.prod(w.shape)) for w in layer.trainable_variables)
     networks = [trainer.model.teacher, *(s.network for s in trainer.model.students.values())]

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dualdnn.data.scaling import without_subnormals
 from dualdnn.errors import DataError
 from dualdnn.schema import Field, Schema
 
@@ -27,16 +28,22 @@ def checked_columns(path: Path, table: pa.Table, schema: Schema) -> pa.Table:
     Raises:
         DataError: a column has the wrong type or impossible values.
     """
-    columns = {
-        ":label": _label(path, schema.label, table[schema.label]),
-        ":timestamp": _timestamp(path, schema.timestamp, table[schema.timestamp]),
-    }
+    columns = {}
+    # A schema that stands for some columns only names no label and no timestamp.
+    if schema.label:
+        columns[":label"] = _label(path, schema.label, table[schema.label])
+    if schema.timestamp:
+        columns[":timestamp"] = _timestamp(path, schema.timestamp, table[schema.timestamp])
     if schema.group:
         columns[":group"] = text_column(path, schema.group, "group", table[schema.group])
     if schema.weight:
         columns[":weight"] = _weight(path, schema.weight, table[schema.weight])
+    if schema.rate_column:
+        columns[":rate"] = _rate(path, schema.rate_column, table[schema.rate_column])
     for field in schema.fields:
-        columns[field.name] = _FIELD_OF_KIND[field.kind](path, field, table[field.name])
+        if field.column:
+            kind = "id" if field.file else field.kind
+            columns[field.name] = _FIELD_OF_KIND[kind](path, field, table[field.column])
     return pa.table(columns)
 
 
@@ -73,10 +80,13 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind)
+                or pa.types.is_fixed_size_list(kind))
+
+
 def _is_list_of_text(kind: pa.DataType) -> bool:
-    is_list = (pa.types.is_list(kind) or pa.types.is_large_list(kind)
-               or pa.types.is_fixed_size_list(kind))
-    return pa.types.is_null(kind) or (is_list and _is_text(kind.value_type))
+    return pa.types.is_null(kind) or (_is_list(kind) and _is_text(kind.value_type))
 
 
 def _valid_text(path: Path, column: str, array: pa.Array) -> pa.Array:
@@ -160,15 +170,62 @@ def _weight(path: Path, column: str, values: pa.ChunkedArray) -> pa.Array:
     return pa.array(numbers)
 
 
+def _rate(path: Path, column: str, values: pa.ChunkedArray) -> pa.Array:
+    array = _plain(values)
+    if not _is_number(array.type):
+        raise _wrong_type(path, column, "a number", array.type)
+    numbers = _floats(array)
+    # Also what float32 cannot tell from 0 would be divided by.
+    wrong = ~((numbers >= np.finfo(np.float32).tiny) & (numbers <= 1))
+    if wrong.any():
+        raise DataError(
+            f"{path}: sampling_rate `{column}` must lie in (0, 1], got {numbers[wrong][0]} in "
+            f"{int(wrong.sum())} of {len(numbers)} rows. Write the probability with which the "
+            "row would have been kept as a negative, 1 where none was left out."
+        )
+    return pa.array(numbers.astype(np.float32))
+
+
 def _id(path: Path, field: Field, values: pa.ChunkedArray) -> pa.Array:
-    return text_column(path, field.name, "id", values)
+    return text_column(path, field.column or field.name, "hash" if field.kind == "hash" else "id",
+                       values)
 
 
 def _ids(path: Path, field: Field, values: pa.ChunkedArray) -> pa.Array:
     if not _is_list_of_text(values.type):
-        raise _wrong_type(path, field.name, "a list of string or integer for kind ids",
-                          values.type)
+        raise _wrong_type(path, field.name,
+                          f"a list of string or integer for kind {field.kind}", values.type)
     return _valid_text(path, field.name, values.cast(_LIST_OF_TEXT).combine_chunks())
+
+
+def _vector(path: Path, field: Field, values: pa.ChunkedArray) -> pa.Array:
+    """Lists of float32 of the field's size; where missing, of NaN."""
+    size = field.size or 0
+    kind = values.type
+    if not pa.types.is_null(kind) and not (_is_list(kind) and _is_number(kind.value_type)):
+        raise _wrong_type(path, field.name, "a list of numbers for kind vector", kind)
+    array = values.cast(pa.large_list(pa.float64())).combine_chunks()
+    present = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
+    lengths = np.diff(array.offsets.to_numpy())[present]
+    if (wrong := lengths != size).any():
+        raise DataError(
+            f"{path}: vector `{field.name}` must have {size} numbers, got {lengths[wrong][0]} in "
+            f"{int(wrong.sum())} of {len(array)} rows. Correct size in the schema, or write null "
+            "where the vector is unknown."
+        )
+    # flatten leaves out what lies below a null.
+    with np.errstate(over="ignore"):
+        given = without_subnormals(_floats(array.flatten())).reshape(-1, size)
+    broken = int((~np.isfinite(given)).any(axis=1).sum())
+    if broken:
+        raise DataError(
+            f"{path}: vector `{field.name}` holds null, NaN or infinity (or numbers beyond "
+            f"float32) in {broken} of {len(array)} rows. Write null for the whole vector where it "
+            "is unknown."
+        )
+    numbers = np.full((len(array), size), np.nan, np.float32)
+    numbers[present] = given
+    return pa.FixedSizeListArray.from_arrays(pa.array(numbers.ravel()), size)
 
 
 def _number(path: Path, field: Field, values: pa.ChunkedArray) -> pa.Array:
@@ -177,7 +234,7 @@ def _number(path: Path, field: Field, values: pa.ChunkedArray) -> pa.Array:
     if not (_is_number(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind)):
         raise _wrong_type(path, field.name, "a number for kind number", kind)
     with np.errstate(over="ignore"):
-        numbers = _floats(array).astype(np.float32)
+        numbers = without_subnormals(_floats(array))
     infinite = int(np.isinf(numbers).sum())
     if infinite:
         raise DataError(
@@ -187,4 +244,5 @@ def _number(path: Path, field: Field, values: pa.ChunkedArray) -> pa.Array:
     return pa.array(numbers)
 
 
-_FIELD_OF_KIND = {"id": _id, "ids": _ids, "number": _number}
+_FIELD_OF_KIND = {"id": _id, "hash": _id, "ids": _ids, "sequence": _ids, "number": _number,
+                  "vector": _vector}

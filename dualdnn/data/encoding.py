@@ -7,224 +7,226 @@ byte-identically, and memory-mapped by every later window.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import tensorflow as tf
 
+from dualdnn.data.encode_field import EncodedField, encode_cross, encode_field, unique_signs
+from dualdnn.data.encoded_day import (
+    FORMAT,
+    META_FILE,
+    contents_of,
+    fingerprint_of,
+)
+from dualdnn.data.encoded_day import EncodedDay as EncodedDay
 from dualdnn.data.lake import Lake
-from dualdnn.data.signs import MISSING, signs_of
+from dualdnn.data.pseudonyms import key_fingerprint, key_from_environment
+from dualdnn.data.signs import MISSING
 from dualdnn.errors import DataError
-from dualdnn.schema import Schema
+from dualdnn.schema import Field, Schema
 from dualdnn.storage import atomic_folder, lock, remove_leftovers, sha256_of_file, write_json
 
-_FORMAT = 1
+# Larger days are read column by column, smaller ones at once, which takes fewer reads.
+_WHOLE_BYTES = 2**25
+_MOST_THREADS = 4
 
 
-@dataclass(frozen=True)
-class EncodedDay:
-    """One day on disk.
+class _DayReader:
+    """The columns of one day: all at once, or each when it is asked for."""
 
-    A cell holds an index into `signs`, or `len(signs) + f` where categorical field number f is
-    missing, or -1 for padding of a multi-valued field.
+    def __init__(self, lake: Lake, day: datetime.date, schema: Schema,
+                 files: Sequence[Path]) -> None:
+        self._lake, self._day, self._schema = lake, day, schema
+        # Only of a parquet file can a part of the columns be read without reading the rest.
+        small = sum(path.stat().st_size for path in files) <= _WHOLE_BYTES
+        whole = small or any(path.suffix != ".parquet" for path in files)
+        self.threads = 1 if small else min(_MOST_THREADS, os.cpu_count() or 1)
+        self._table = lake.read(day, schema) if whole else None
 
-    Attributes:
-        path: the folder.
-    """
+    def of_rows(self) -> pa.Table:
+        """Everything but the fields."""
+        return self._read(dataclasses.replace(self._schema, fields=()))
 
-    path: Path
+    def of_field(self, field: Field) -> pa.Array:
+        """The column of one field, as one array."""
+        only = dataclasses.replace(self._schema, label="", timestamp="", group=None, weight=None,
+                                   sampling_rate=None, fields=(field,))
+        return self._read(only)[field.name].combine_chunks()
 
-    @cached_property
-    def meta(self) -> dict[str, Any]:
-        """Day, rows, fingerprint, source files, and the section of `signs` of each field."""
-        return json.loads((self.path / "meta.json").read_text(encoding="utf-8"))
-
-    @property
-    def day(self) -> datetime.date:
-        """The UTC day of the partition."""
-        return datetime.date.fromisoformat(self.meta["day"])
-
-    @property
-    def rows(self) -> int:
-        """Number of examples."""
-        return self.meta["rows"]
-
-    def array(self, name: str) -> np.ndarray:
-        """Memory-map one array.
-
-        `labels` (rows,) uint8; `timestamps` (rows,) int64; `groups` (rows,) int64 signs;
-        `weights` (rows,) float32; `cells` (rows, categorical cells) int32; `numbers`
-        (rows, number fields) float32; `signs` and `counts` (unique signs,) int64.
-        """
-        return np.load(self.path / f"{name}.npy", mmap_mode="r")
-
-    def values(self) -> list[str]:
-        """The text behind each entry of `signs`, for reports."""
-        return pq.read_table(self.path / "values.parquet")["value"].to_pylist()
-
-    @property
-    def categorical(self) -> list[str]:
-        """The categorical fields, in the order of their sections and cells."""
-        return list(self.meta["sections"])
-
-    def section(self, field: str) -> slice:
-        """Where a categorical field's signs stand in `signs`."""
-        return slice(*self.meta["sections"][field])
-
-    def cells(self, field: str) -> np.ndarray:
-        """(rows, field width) int32 cells of one categorical field."""
-        return self.array("cells")[:, slice(*self.meta["cells"][field])]
-
-    def numbers(self, field: str) -> np.ndarray:
-        """(rows,) float32 values of one number field, NaN where missing."""
-        return self.array("numbers")[:, self.meta["numbers"].index(field)]
+    def _read(self, schema: Schema) -> pa.Table:
+        return self._lake.read(self._day, schema) if self._table is None else self._table
 
 
-def _unique_signs(name: str, text: pa.Array) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Sorted unique signs of a flat array, the index of each value (-1 missing), the texts."""
-    encoded = pc.dictionary_encode(text)
-    texts = encoded.dictionary.to_pylist()
-    of_text = signs_of(name, tf.constant(texts, tf.string, shape=(len(texts),))).numpy()
-    present = of_text != MISSING
-    signs, first, inverse = np.unique(of_text[present], return_index=True, return_inverse=True)
-    if len(signs) != int(present.sum()):
-        raise DataError(
-            f"field `{name}`: two values have the same 64-bit sign. This is expected once in "
-            "about 10^11 days of 10^4 values; drop one of the values or rename the field."
-        )
-    position = np.full(len(texts), -1, np.int64)
-    position[present] = inverse
-    indices = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-    index = np.where(indices >= 0, position[indices], -1) if len(texts) else np.full(len(text), -1)
-    kept = np.flatnonzero(present)[first]
-    return signs, index.astype(np.int64), [texts[i] for i in kept]
+class _DayWriter:
+    """Writes the arrays of one day into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, name: str, array: np.ndarray) -> None:
+        np.save(self.folder / f"{name}.npy", np.ascontiguousarray(array))
 
 
-def _list_cells(array: pa.Array, width: int) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """The first `width` values of every list: flat text, and the (row, column) of each."""
-    offsets = array.offsets.to_numpy()
-    lengths = np.where(array.is_null().to_numpy(zero_copy_only=False), 0, np.diff(offsets))
-    row = np.repeat(np.arange(len(array)), lengths)
-    start = np.repeat(offsets[:-1], lengths)
-    first = np.repeat(np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
-    column = np.arange(len(row)) - first
-    keep = column < width
-    row, column, source = row[keep], column[keep], (start + column)[keep]
-    return array.values.take(pa.array(source)), row, column
-
-
-def _arrays(table: pa.Table, schema: Schema) -> tuple[dict[str, np.ndarray], list[str], dict]:
-    """Every array of the encoded day, the texts, and where each field stands."""
-    rows = table.num_rows
-    fields = [field for field in schema.fields if field.kind in ("id", "ids")]
-    cells = np.full((rows, sum(field.width for field in fields)), -1, np.int32)
-    numbers = [field.name for field in schema.fields if field.kind == "number"]
-    signs, counts, texts = [], [], []
-    layout: dict[str, Any] = {"sections": {}, "cells": {}, "numbers": numbers}
-    start = column = 0
-    missing: list[tuple[int, np.ndarray]] = []
-    for field in fields:
-        array = table[field.name].combine_chunks()
-        target = cells[:, column:column + field.width]
-        if field.kind == "ids":
-            flat, row, position = _list_cells(array, field.width)
-        else:
-            flat, row, position = array, np.arange(rows), np.zeros(rows, np.int64)
-        unique, index, text = _unique_signs(field.name, flat)
-        known = index >= 0
-        target[row[known], position[known]] = start + index[known]
-        missing.append((column, np.asarray((target < 0).all(axis=1))))
-        signs.append(unique)
-        counts.append(np.bincount(index[known], minlength=len(unique)).astype(np.int64))
-        texts.extend(text)
-        layout["sections"][field.name] = (start, start + len(unique))
-        layout["cells"][field.name] = (column, column + field.width)
-        start += len(unique)
-        column += field.width
-    for number, (cell, rows_without) in enumerate(missing):
-        cells[rows_without, cell] = start + number
-    arrays = {
-        "labels": table[":label"].to_numpy(),
-        "timestamps": table[":timestamp"].to_numpy(),
-        "cells": cells,
-        "signs": np.concatenate([*signs, np.zeros(0, np.int64)]),
-        "counts": np.concatenate([*counts, np.zeros(0, np.int64)]),
-        "numbers": np.stack([table[name].to_numpy() for name in numbers], axis=1)
-        if numbers else np.zeros((rows, 0), np.float32),
-    }
+def _write_rows(table: pa.Table, schema: Schema, key: bytes | None, writer: _DayWriter) -> int:
+    """What belongs to the rows rather than to a field; returns their number."""
+    writer.write("labels", table[":label"].to_numpy())
+    writer.write("timestamps", table[":timestamp"].to_numpy())
     if schema.group:
-        unique, index, _ = _unique_signs(schema.group, table[":group"].combine_chunks())
-        arrays["groups"] = np.where(index >= 0, np.append(unique, MISSING)[index], MISSING)
+        key = key if schema.group in schema.pii_columns else None
+        unique, index, _ = unique_signs(schema.group, schema.group,
+                                        table[":group"].combine_chunks(), key)
+        writer.write("groups", np.append(unique, MISSING)[index])
     if schema.weight:
-        arrays["weights"] = table[":weight"].to_numpy().astype(np.float32)
-    return arrays, texts, layout
+        writer.write("weights", table[":weight"].to_numpy().astype(np.float32))
+    if schema.rate_column:
+        writer.write("rates", table[":rate"].to_numpy())
+    return table.num_rows
+
+
+def _write_field(field: Field, reader: _DayReader, rows: int, key: bytes | None,
+                 writer: _DayWriter) -> EncodedField | None:
+    """One field that is no cross; of a categorical one, what the whole day needs of it."""
+    array = reader.of_field(field)
+    if len(array) != rows:
+        raise DataError(f"the column `{field.column}` has {len(array)} rows, the label {rows}: "
+                        "the day's files changed while they were read. Start again.")
+    if field.kind == "number":
+        writer.write(f"numbers-{field.name}", array.to_numpy(zero_copy_only=False))
+        return None
+    if field.is_vector_column:
+        writer.write(f"vectors-{field.name}",
+                     array.flatten().to_numpy(zero_copy_only=False).reshape(rows, -1))
+        return None
+    return _keep(field, encode_field(field, array, key), writer)
+
+
+def _keep(field: Field, encoded: EncodedField, writer: _DayWriter) -> EncodedField:
+    """Write the cells, and map them from the file so that they leave the memory."""
+    name = f"cells-{field.name}"
+    writer.write(name, encoded.cells)
+    return dataclasses.replace(encoded, cells=np.load(writer.folder / f"{name}.npy",
+                                                      mmap_mode="r"))
+
+
+def _encoded_fields(
+    schema: Schema, reader: _DayReader, rows: int, key: bytes | None, writer: _DayWriter
+) -> Iterator[tuple[str, EncodedField]]:
+    """Write every field; the categorical ones come back in the order of the schema."""
+    columns = [field for field in schema.fields if not field.cross]
+    with ThreadPoolExecutor(reader.threads) as pool:
+        made = pool.map(lambda field: _write_field(field, reader, rows, key, writer), columns)
+        found = {field.name: encoded for field, encoded in zip(columns, made, strict=True)
+                 if encoded is not None}
+    for field in schema.fields:
+        if field.cross:
+            first, second = (found[name] for name in field.cross)
+            found[field.name] = _keep(field, encode_cross(field, first, second), writer)
+        if field.is_categorical:
+            yield field.name, found[field.name]
 
 
 def _signature(files: Sequence[Path]) -> list[list[Any]]:
     """Changes whenever a file does: tools can set the time of modification, not that of change."""
-    found = [(path.name, path.stat()) for path in files]
+    try:
+        found = [(path.name, path.stat()) for path in files]
+    except OSError as error:
+        raise _unreadable(error) from error
     return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in found]
 
 
 def _digests(files: Sequence[Path]) -> list[list[str]]:
-    return [[path.name, sha256_of_file(path)] for path in files]
+    try:
+        return [[path.name, sha256_of_file(path)] for path in files]
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> DataError:
+    return DataError(f"{error.filename} was listed but cannot be read: {error.strerror}. Start "
+                     "again if the lake is being written; else write or remove the file.")
 
 
 def _is_current(target: Path, files: Sequence[Path]) -> bool:
-    """The encoded day exists and was made from exactly these files."""
-    if not (target / "meta.json").exists():
-        return False
-    meta = EncodedDay(target).meta
+    """The encoded day exists, whole, and was made from exactly these files."""
+    encoded = EncodedDay(target)
     signature = _signature(files)
-    if meta["signature"] == signature:
+    if not encoded.is_whole():
+        return False
+    meta = encoded.meta
+    if meta.get("signature") == signature:
         return True
     # Touched or copied files need no new encoding if their bytes are the same.
-    if meta["sha256"] != _digests(files):
+    if meta.get("sha256") != _digests(files):
         return False
-    write_json(target / "meta.json", {**meta, "signature": signature})
+    write_json(target / META_FILE, {**meta, "signature": signature})
     return True
 
 
 def encode_day(lake: Lake, day: datetime.date, schema: Schema, target: Path) -> None:
     """Encode one day into the folder `target`, whole or not at all.
 
+    Memory: of a large day of parquet files a few columns at a time (one a processor, at most 4)
+    beside the unique values of all columns; TFRecords are read whole.
+
     Raises:
+        ConfigError: a field is `pii` and the key of pseudonyms is missing.
         DataError: the day's files are not what the schema promises.
     """
+    key = key_from_environment() if schema.pii_columns else None
     files = lake.files(day)
     signature = _signature(files)
     digests = _digests(files)
-    arrays, texts, layout = _arrays(lake.read(day, schema), schema)
-    content = hashlib.sha256()
-    for name in sorted(arrays):
-        content.update(name.encode())
-        content.update(np.ascontiguousarray(arrays[name]).tobytes())
-    meta = {
-        "format": _FORMAT, "day": day.isoformat(), "rows": len(arrays["labels"]),
-        "fingerprint": content.hexdigest(), "signature": signature, "sha256": digests, **layout,
-    }
+    reader = _DayReader(lake, day, schema, files)
     with atomic_folder(target) as folder:
-        for name, array in arrays.items():
-            np.save(folder / f"{name}.npy", array)
-        pq.write_table(pa.table({"value": pa.array(texts, pa.large_string())}),
+        writer = _DayWriter(folder)
+        rows = _write_rows(reader.of_rows(), schema, key, writer)
+        signs, counts, texts = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], []
+        sections, start = {}, 0
+        for name, encoded in _encoded_fields(schema, reader, rows, key, writer):
+            signs.append(encoded.signs)
+            counts.append(encoded.counts)
+            texts.append(encoded.texts)
+            sections[name] = (start, start + len(encoded.signs))
+            start += len(encoded.signs)
+        writer.write("signs", np.concatenate(signs))
+        writer.write("counts", np.concatenate(counts))
+        pq.write_table(pa.table({"value": pa.chunked_array(texts, pa.large_string())}),
                        folder / "values.parquet")
-        write_json(folder / "meta.json", meta)
+        if lake.files(day) != files or _signature(files) != signature:
+            raise DataError(f"{files[0].parent}: the day's files changed while they were read. "
+                            "Start again when the day is written.")
+        contents = contents_of(folder)
+        write_json(folder / META_FILE, {
+            "format": FORMAT, "day": day.isoformat(), "rows": rows, "sections": sections,
+            "fingerprint": fingerprint_of(rows, sections, contents), "contents": contents,
+            "signature": signature, "sha256": digests,
+        })
 
 
 def encoded_folder(state: Path, lake: Lake, schema: Schema) -> Path:
-    """Where the encoded days of this lake and schema live."""
-    parts = [str(lake.path.resolve()), _FORMAT, schema.label, schema.timestamp, schema.group,
-             schema.weight, [[f.name, f.kind, f.width] for f in schema.fields]]
+    """Where the encoded days of this lake and schema live.
+
+    Raises:
+        ConfigError: a field is `pii` and the key of pseudonyms is missing.
+    """
+    parts: list[Any] = [
+        str(lake.path.resolve()), FORMAT, schema.label, schema.timestamp, schema.group,
+        schema.weight, schema.rate_column,
+        [[f.name, f.kind, f.width, f.namespace, f.column, f.cross, f.pii,
+          f.size if f.is_vector_column else None] for f in schema.fields],
+    ]
+    if schema.pii_columns:
+        parts.append(key_fingerprint(key_from_environment()))
     key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
     return state / "encoded" / f"{schema.name}-{key}"
 
@@ -248,6 +250,7 @@ def encode_days(
         on_day: called after each day with (day, was it reused).
 
     Raises:
+        ConfigError: a field is `pii` and the key of pseudonyms is missing.
         DataError: a day's files are not what the schema promises; earlier days stay encoded.
     """
     folder = encoded_folder(state, lake, schema)

@@ -1,4 +1,4 @@
-"""The rows of a window as the model reads them: table rows, labels, weights."""
+"""The rows of a window as the model reads them: table rows, floats, labels, weights."""
 
 from __future__ import annotations
 
@@ -9,18 +9,36 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from dualdnn.data.encoding import EncodedDay, encode_days
 from dualdnn.data.lake import Lake
-from dualdnn.data.row_map import PADDING_ROW, RowMap, build_row_map
+from dualdnn.data.row_map import RowMap, build_row_map
+from dualdnn.data.translation import translate_day
 from dualdnn.data.window import Given, Split, Window
 from dualdnn.errors import DataError
 from dualdnn.schema import Schema
 
 # Rows of a window up to this many bytes are kept in memory, beyond it in a mapped file.
 _IN_MEMORY_BYTES = 2**30
+
+
+class Batch(NamedTuple):
+    """Examples as a training step takes them.
+
+    Attributes:
+        rows: (batch_size, width) int32.
+        dense: (batch_size, dense_width) float32.
+        labels: (batch_size,) float32.
+        weights: (batch_size,) float32.
+    """
+
+    rows: np.ndarray
+    dense: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +50,13 @@ class Examples:
         days: the encoded days.
         split: row numbers of train, valid and test.
         row_map: built from the training part alone.
-        rows: (num_examples, schema.width) int32 rows of the table, field after field.
+        rows: (num_examples, schema.width) int32 rows of the tables, field after field.
+        dense: (num_examples, schema.dense_width) float32, normalised direct numbers and vectors,
+            field after field.
         labels: (num_examples,) float32, 0 or 1.
         weights: (num_examples,) float32, or None.
         groups: (num_examples,) int64, or None.
+        sampling_rates: (num_examples,) float32 probability that a negative was kept, or None.
         dropped_fields: label statistics that the window cannot use.
         fingerprint: hex digest of the days' contents.
     """
@@ -45,52 +66,85 @@ class Examples:
     split: Split
     row_map: RowMap
     rows: np.ndarray
+    dense: np.ndarray
     labels: np.ndarray
     weights: np.ndarray | None
     groups: np.ndarray | None
+    sampling_rates: np.ndarray | None
     dropped_fields: list[str]
     fingerprint: str
 
-    def batch(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows (batch_size, width) int32, labels and weights (batch_size,) float32."""
+    def batch(self, index: np.ndarray) -> Batch:
+        """The examples of these row numbers."""
         labels = self.labels[index]
         weights = np.ones_like(labels) if self.weights is None else self.weights[index]
-        return self.rows[index], labels, weights
+        return Batch(self.rows[index], self.dense[index], labels, weights)
+
+    def public_inputs(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and floats of these examples as a student is served: without privileged fields."""
+        rows, dense = self.rows[index], self.dense[index]
+        public = [field for field in self.schema.fields if not field.privileged]
+        if len(public) == len(self.schema.fields):
+            return rows, dense
+        cells = [rows[:, self.schema.cells(field.name)] for field in public]
+        floats = [dense[:, self.schema.dense(field.name)] for field in public]
+        return np.concatenate(cells, axis=1), np.concatenate(floats, axis=1)
+
+    @property
+    def negative_rate(self) -> float:
+        """The mean probability with which a negative of the training part was kept; 1 without.
+
+        Over the negatives before sampling, each row standing for 1 / rate of them: that is the
+        harmonic mean over those that were kept.
+        """
+        if self.sampling_rates is None:
+            return 1.0
+        train = self.split.train
+        rates = self.sampling_rates[train[self.labels[train] == 0]].astype(np.float64)
+        return float(len(rates) / np.sum(1.0 / rates)) if len(rates) else 1.0
 
     def columns(self, name: str) -> slice:
         """Where a field's cells stand in `rows`."""
+        return self.schema.cells(name)
+
+    def numbers(self, name: str, index: np.ndarray) -> np.ndarray:
+        """(n,) float32 raw values of a number field in the rows `index`; NaN is missing."""
+        found = np.empty(len(index), np.float32)
         start = 0
-        for field in self.schema.fields:
-            if field.name == name:
-                return slice(start, start + field.width)
-            start += field.width
-        raise KeyError(name)
+        for day in self.days:
+            inside = (index >= start) & (index < start + day.rows)
+            if inside.any():
+                found[inside] = day.numbers(name)[index[inside] - start]
+            start += day.rows
+        return found
 
     def is_known(self, name: str, index: np.ndarray) -> np.ndarray:
         """(n,) bool: does the model have a row of its own for this `id` field's value?"""
-        position = [field.name for field in self.schema.fields].index(name)
+        position = self.schema.fields.index(self.schema.field(name))
         return self.rows[index, self.columns(name).start] != self.row_map.oov_rows[position]
 
 
-def _translate_day(day: EncodedDay, schema: Schema, row_map: RowMap, target: np.ndarray) -> None:
-    """Fill `target` (rows, width) with the table rows of one day."""
-    signs = np.asarray(day.array("signs"))
-    positions = {field.name: i for i, field in enumerate(schema.fields)}
-    # One lookup serves every cell of the day: unique signs, then missing by field, then padding.
-    table = np.zeros(len(signs) + len(day.categorical) + 1, np.int32)
-    for number, name in enumerate(day.categorical):
-        if name in positions:
-            oov = row_map.oov_rows[positions[name]]
-            table[day.section(name)] = row_map.rows_of_signs(signs[day.section(name)], oov)
-            table[len(signs) + number] = oov
-    table[-1] = PADDING_ROW
-    column = 0
-    for position, field in enumerate(schema.fields):
-        if field.kind == "number":
-            target[:, column] = row_map.rows_of_numbers(position, day.numbers(field.name))
-        else:
-            target[:, column:column + field.width] = table[day.cells(field.name)]
-        column += field.width
+def _allocated(shape: tuple[int, int], dtype: type, state: Path) -> np.ndarray:
+    if 4 * shape[0] * shape[1] <= _IN_MEMORY_BYTES:
+        return np.empty(shape, dtype)
+    # An unnamed file: it is gone with the process, however the process ends.
+    with tempfile.TemporaryFile(dir=state) as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def _sampling_rates(schema: Schema, days: list[EncodedDay], rows: int) -> np.ndarray | None:
+    if schema.rate_column:
+        return np.concatenate([day.array("rates") for day in days])
+    if schema.sampling_rate is None:
+        return None
+    return np.full(rows, schema.sampling_rate, np.float32)
+
+
+def _fingerprint(days: list[EncodedDay], row_map: RowMap) -> str:
+    digest = hashlib.sha256("".join(day.meta["fingerprint"] for day in days).encode())
+    for vectors in row_map.vectors.values():
+        digest.update(np.ascontiguousarray(vectors).tobytes())
+    return digest.hexdigest()
 
 
 def open_examples(
@@ -125,8 +179,9 @@ def open_examples(
         )
     chosen = window.choose_days(available, complete[0])
     opened = encode_days(lake, chosen, schema, state, on_day)
-    dropped = [f.name for f in schema.fields if f.label_statistic and not window.follows_time]
-    kept = schema.without(set(dropped))
+    kept = schema.without({f.name for f in schema.fields
+                           if f.label_statistic and not window.follows_time})
+    dropped = [field.name for field in schema.fields if field not in kept.fields]
     if not kept.fields:
         raise DataError("every field is a label statistic, and this window cannot use those.")
 
@@ -156,22 +211,18 @@ def open_examples(
             parts.append(None if whole else split.train[low:high] - start)
         row_map = build_row_map(kept, opened, parts)
 
-    shape = (int(starts[-1]), kept.width)
-    if 4 * shape[0] * shape[1] <= _IN_MEMORY_BYTES:
-        rows = np.empty(shape, np.int32)
-    else:
-        # An unnamed file: it is gone with the process, however the process ends.
-        with tempfile.TemporaryFile(dir=state) as file:
-            rows = np.memmap(file, np.int32, "w+", shape=shape)
+    total = int(starts[-1])
+    rows = _allocated((total, kept.width), np.int32, state)
+    dense = _allocated((total, kept.dense_width), np.float32, state)
     for day, start, stop in zip(opened, starts[:-1], starts[1:], strict=True):
-        _translate_day(day, kept, row_map, rows[start:stop])
+        translate_day(day, kept, row_map, rows[start:stop], dense[start:stop])
 
-    digest = hashlib.sha256("".join(day.meta["fingerprint"] for day in opened).encode())
     return Examples(
-        schema=kept, days=opened, split=split, row_map=row_map, rows=rows,
+        schema=kept, days=opened, split=split, row_map=row_map, rows=rows, dense=dense,
         labels=np.concatenate([day.array("labels") for day in opened]).astype(np.float32),
         weights=np.concatenate([day.array("weights") for day in opened])
         if schema.weight else None,
         groups=np.concatenate([day.array("groups") for day in opened]) if schema.group else None,
-        dropped_fields=dropped, fingerprint=digest.hexdigest(),
+        sampling_rates=_sampling_rates(schema, opened, total), dropped_fields=dropped,
+        fingerprint=_fingerprint(opened, row_map),
     )

@@ -1,8 +1,13 @@
-"""Reading a lake: a directory of `dt=YYYY-MM-DD/*.parquet`, one folder a day."""
+"""Reading a lake: a directory of `dt=YYYY-MM-DD/`, one folder a day.
+
+The files of a day are `*.parquet`, or TFRecords of tf.Example in `*.tfrecord` and
+`*.tfrecord.gz`.
+"""
 
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from dualdnn.errors import DataError
 from dualdnn.schema import Schema
 
 _PARTITION = "dt="
+_TFRECORDS = (".tfrecord", ".tfrecord.gz")
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,14 @@ class Lake:
             )
         found = []
         for folder in self.path.iterdir():
-            if not folder.name.startswith(_PARTITION) or not folder.is_dir():
+            if not folder.name.startswith(_PARTITION):
+                continue
+            if not folder.exists():
+                raise DataError(
+                    f"{folder}: a partition folder must be a directory, got a link that leads "
+                    "nowhere or in a circle. Repair the link or remove it."
+                )
+            if not folder.is_dir():
                 continue
             try:
                 day = datetime.date.fromisoformat(folder.name.removeprefix(_PARTITION))
@@ -61,19 +74,34 @@ class Lake:
         return sorted(found)
 
     def files(self, day: datetime.date) -> list[Path]:
-        """The parquet files of one day, in order of their names.
+        """The parquet or TFRecord files of one day, in order of their names.
 
         Raises:
-            DataError: the folder holds no parquet file.
+            DataError: the folder holds neither, or both: one may be a copy of the other.
         """
         folder = self.path / f"{_PARTITION}{day}"
-        files = sorted(p for p in folder.glob("*.parquet") if not p.name.startswith((".", "_")))
-        if not files:
+        seen = sorted(p for p in folder.glob("*") if not p.name.startswith((".", "_")))
+        parquets = [path for path in seen if path.name.endswith(".parquet")]
+        tfrecords = [path for path in seen if path.name.endswith(_TFRECORDS)]
+        for path in seen:
+            if path.is_dir() and any(
+                    child.name.endswith((".parquet", *_TFRECORDS)) for child in path.rglob("*")
+            ):
+                raise DataError(
+                    f"{folder} must hold its files directly, got some in the folder {path.name}, "
+                    "which would not be read. Move them up, or rename the folder to begin with _."
+                )
+        if parquets and tfrecords:
+            raise DataError(
+                f"{folder} must hold parquet files or TFRecords, got both: {parquets[0].name} and "
+                f"{tfrecords[0].name}. Remove one kind, or write all rows of the day as the other."
+            )
+        if not parquets and not tfrecords:
             raise DataError(
                 f"{folder} holds no parquet file. Write the day's rows, or remove the folder if "
                 "the day has none."
             )
-        return files
+        return parquets or tfrecords
 
     def is_complete(self, day: datetime.date) -> bool:
         """A later partition exists, or the day's folder holds `_SUCCESS`."""
@@ -91,16 +119,23 @@ class Lake:
             DataError: a file cannot be read, has no rows or lacks a column, or a column has the
                 wrong type or impossible values. The message names file, column and what to do.
         """
-        table = pa.concat_tables([
-            checked_columns(path, _read_columns(path, schema.columns, "the schema"), schema)
-            for path in self.files(day)
-        ])
-        if table.num_rows == 0:
+        files = self.files(day)
+        # Vectors from a file are looked up by a column of ids.
+        kinds = {field.column: "id" if field.file else field.kind
+                 for field in schema.fields if field.column}
+        tables = []
+        for path in files:
+            found = _read_columns(path, schema.columns, "the schema", kinds)
+            # A TFRecord file without records has no types that could be checked.
+            if found.num_rows or not _is_tfrecord(path):
+                tables.append(checked_columns(path, found, schema))
+        if not sum(table.num_rows for table in tables):
+            written = "TFRecord" if _is_tfrecord(files[0]) else "parquet"
             raise DataError(
-                f"{self.path / f'dt={day}'} has parquet files but no rows. Write the day's rows, "
-                "or remove the folder if the day has none."
+                f"{self.path / f'dt={day}'} has {written} files but no rows. Write the day's "
+                "rows, or remove the folder if the day has none."
             )
-        return table
+        return pa.concat_tables(tables)
 
     def read_column(self, day: datetime.date, column: str) -> list[str | None]:
         """One text column of one day, as the window `given` needs it.
@@ -110,15 +145,26 @@ class Lake:
         """
         values: list[str | None] = []
         for path in self.files(day):
-            read = _read_columns(path, [column], "window.column")[column]
+            read = _read_columns(path, [column], "window.column", {})[column]
             values.extend(text_column(path, column, "id", read).to_pylist())
         return values
 
 
-def _read_columns(path: Path, columns: list[str], wanted_by: str) -> pa.Table:
-    """Some columns of one parquet file, as they are."""
+def _is_tfrecord(path: Path) -> bool:
+    return path.name.endswith(_TFRECORDS)
+
+
+def _read_columns(
+    path: Path, columns: list[str], wanted_by: str, kinds: Mapping[str, str]
+) -> pa.Table:
+    """Some columns of one file, as they are; `kinds` are those of the fields."""
+    if _is_tfrecord(path):
+        # Imported here: TensorFlow takes seconds to load, and lakes of parquet do without.
+        from dualdnn.data.tfrecord import read_tfrecord
+
+        return read_tfrecord(path, columns=columns, kinds=kinds, wanted_by=wanted_by)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             present = file.schema_arrow.names
             missing = [column for column in columns if column not in present]
             twice = [column for column in columns if present.count(column) > 1]

@@ -1,40 +1,49 @@
-"""Which row of the fused table a value owns: the vocabulary of one model version."""
+"""Which row of its table a value owns: the vocabulary of one model version."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import Path
 
 import numpy as np
 
-from dualdnn.data.encoding import EncodedDay
-from dualdnn.schema import Schema
+from dualdnn.data.encoded_day import EncodedDay
+from dualdnn.data.scaling import log_boundaries, normalisation, quantile_boundaries
+from dualdnn.data.vectors import read_vectors
+from dualdnn.schema import Field, Schema
 
 PADDING_ROW = 0
-_ARRAYS = ("signs", "rows", "fields", "last_seen", "oov_rows", "bucket_rows", "boundaries")
+_ARRAYS = ("signs", "rows", "fields", "last_seen", "oov_rows", "bucket_rows", "boundaries",
+           "shifts", "factors")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowMap:
-    """Signs and number buckets to rows of the fused table.
+    """Signs and buckets to rows of the tables.
 
-    Row 0 is padding. Then every field of the schema owns one row for values that are out of
-    vocabulary or missing, every number field its buckets, every admitted sign its own row.
+    Rows are numbered in each table of the schema by itself. Row 0 is padding. Then every field of
+    the table owns one row for values that are out of vocabulary or missing, every number and hash
+    field its buckets (a direct number and a column of vectors one row), every admitted sign its
+    own row.
 
     Attributes:
-        num_rows: rows of the table.
+        table_rows: rows of each table, by name.
         signs: (admitted,) int64, ascending.
         rows: (admitted,) int32, the row of each sign.
-        fields: (admitted,) int32, the position in the schema of each sign's field.
+        fields: (admitted,) int32, the position in the schema of the field that owns each sign.
         last_seen: (admitted,) int32, the last training day with the sign, days since 1970.
         oov_rows: (num_fields,) int32.
-        bucket_rows: (num_fields,) int32, the first bucket's row; -1 where not a number field.
+        bucket_rows: (num_fields,) int32, the first bucket's row; -1 where there are none.
         boundaries: (num_fields, most boundaries) float32, ascending, padded with +inf.
+        shifts: (num_fields,) float64, what is taken off a field's floats.
+        factors: (num_fields,) float64, what they are then multiplied by.
+        vectors: pre-trained rows (rows, size) float32, by the name of their table.
     """
 
-    num_rows: int
+    table_rows: Mapping[str, int]
     signs: np.ndarray
     rows: np.ndarray
     fields: np.ndarray
@@ -42,6 +51,14 @@ class RowMap:
     oov_rows: np.ndarray
     bucket_rows: np.ndarray
     boundaries: np.ndarray
+    shifts: np.ndarray
+    factors: np.ndarray
+    vectors: Mapping[str, np.ndarray] = dataclass_field(default_factory=dict)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of all tables."""
+        return sum(self.table_rows.values())
 
     def boundaries_of(self, position: int) -> np.ndarray:
         """Ascending float32 boundaries of one number field; bucket i is [b[i-1], b[i])."""
@@ -55,67 +72,145 @@ class RowMap:
         at = np.minimum(np.searchsorted(self.signs, signs), len(self.signs) - 1)
         return np.where(self.signs[at] == signs, self.rows[at], oov_row).astype(np.int32)
 
-    def rows_of_numbers(self, position: int, values: np.ndarray) -> np.ndarray:
-        """(n,) int32 rows of the float32 values of one number field; NaN is missing."""
+    def buckets_of_numbers(self, position: int, values: np.ndarray) -> np.ndarray:
+        """(n,) int64 buckets of the float32 values of one number field; -1 where missing."""
         bucket = np.searchsorted(self.boundaries_of(position), values, side="right")
+        return np.where(np.isnan(values), -1, bucket)
+
+    def rows_of_numbers(self, position: int, values: np.ndarray) -> np.ndarray:
+        """(n,) int32 rows of the float32 values of one number field in buckets."""
+        bucket = self.buckets_of_numbers(position, values)
         rows = self.bucket_rows[position] + bucket
-        return np.where(np.isnan(values), self.oov_rows[position], rows).astype(np.int32)
+        return np.where(bucket < 0, self.oov_rows[position], rows).astype(np.int32)
+
+    def only(self, schema: Schema, kept: Schema) -> RowMap:
+        """The row map of some fields of a schema: nothing of the others is left in it.
+
+        Args:
+            schema: the fields of this row map.
+            kept: some of them, with the owners of their rows.
+        """
+        positions = np.array([schema.fields.index(field) for field in kept.fields])
+        place = np.full(len(schema.fields), -1, np.int32)
+        place[positions] = np.arange(len(positions))
+        own = place[self.fields] >= 0
+        tables = kept.tables()
+        return RowMap(
+            table_rows={name: self.table_rows[name] for name in tables},
+            signs=self.signs[own], rows=self.rows[own], fields=place[self.fields[own]],
+            last_seen=self.last_seen[own], oov_rows=self.oov_rows[positions],
+            bucket_rows=self.bucket_rows[positions], boundaries=self.boundaries[positions],
+            shifts=self.shifts[positions], factors=self.factors[positions],
+            vectors={name: rows for name, rows in self.vectors.items() if name in tables},
+        )
 
     def save(self, folder: Path) -> None:
         """Write one file an array into an existing folder."""
         for name in _ARRAYS:
             np.save(folder / f"{name}.npy", getattr(self, name))
-        (folder / "row_map.json").write_text(json.dumps({"num_rows": self.num_rows}))
+        for name, vectors in self.vectors.items():
+            np.save(folder / f"{name}.npy", vectors)
+        about = {"table_rows": dict(self.table_rows), "vectors": list(self.vectors)}
+        (folder / "row_map.json").write_text(json.dumps(about))
 
 
 def load_row_map(folder: Path) -> RowMap:
     """Read what `RowMap.save` wrote."""
-    meta = json.loads((folder / "row_map.json").read_text())
-    return RowMap(num_rows=meta["num_rows"],
+    about = json.loads((folder / "row_map.json").read_text())
+    return RowMap(table_rows=about["table_rows"],
+                  vectors={name: np.load(folder / f"{name}.npy") for name in about["vectors"]},
                   **{name: np.load(folder / f"{name}.npy") for name in _ARRAYS})
 
 
-def _count_signs(
-    schema: Schema, days: Sequence[EncodedDay], parts: Sequence[np.ndarray | None]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Sign, field position, count in the training rows and last day, unique over the days."""
-    positions = {field.name: i for i, field in enumerate(schema.fields)}
-    signs, fields, counts, seen = [], [], [], []
+def _day_number(day: EncodedDay) -> int:
+    return int(np.datetime64(day.day).astype("datetime64[D]").astype(np.int32))
+
+
+def _counted(
+    field: Field, days: Sequence[EncodedDay], parts: Sequence[np.ndarray | None]
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of every day the field's signs in the training rows, their counts, the day's number."""
     for day, rows in zip(days, parts, strict=True):
-        of_day = day.array("signs")
+        signs = np.asarray(day.array("signs")[day.section(field.name)])
         if rows is None:
-            count = np.asarray(day.array("counts"))
+            count = np.asarray(day.array("counts")[day.section(field.name)])
         else:
-            cells = day.array("cells")[rows].ravel()
-            cells = cells[(cells >= 0) & (cells < len(of_day))]
-            count = np.bincount(cells, minlength=len(of_day))
-        field = np.full(len(of_day), -1, np.int32)
-        for name in day.categorical:
-            field[day.section(name)] = positions.get(name, -1)
-        present = (count > 0) & (field >= 0)
-        signs.append(np.asarray(of_day)[present])
-        fields.append(field[present])
-        counts.append(count[present])
-        seen.append(np.full(int(present.sum()),
-                            np.datetime64(day.day).astype("datetime64[D]").astype(np.int32)))
-    every = np.concatenate([*signs, np.zeros(0, np.int64)])
-    unique, first, inverse = np.unique(every, return_index=True, return_inverse=True)
-    total = np.zeros(len(unique), np.int64)
-    np.add.at(total, inverse, np.concatenate([*counts, np.zeros(0, np.int64)]))
-    last = np.zeros(len(unique), np.int32)
-    np.maximum.at(last, inverse, np.concatenate([*seen, np.zeros(0, np.int32)]))
-    return unique, np.concatenate([*fields, np.zeros(0, np.int32)])[first], total, last
+            cells = day.local_cells(field.name)[rows].ravel()
+            count = np.bincount(cells[(cells >= 0) & (cells < len(signs))], minlength=len(signs))
+        present = count > 0
+        yield signs[present], count[present], np.full(int(present.sum()), _day_number(day))
 
 
-def _quantile_boundaries(values: np.ndarray, buckets: int) -> np.ndarray:
-    """At most `buckets - 1` distinct float32 values that occur, ascending."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return np.zeros(0, np.float32)
-    shares = np.linspace(0, 1, buckets + 1)[1:-1]
-    found = np.unique(np.quantile(values, shares, method="inverted_cdf").astype(np.float32))
-    # The smallest value as a boundary would leave the first bucket empty.
-    return found[found > values.min()]
+def _admitted(
+    owner: Field, sharing: Sequence[Field], days: Sequence[EncodedDay],
+    parts: Sequence[np.ndarray | None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Signs that occur often enough over all fields that share rows, and their last day."""
+    found = [part for field in sharing for part in _counted(field, days, parts)]
+    signs, counts, seen = (np.concatenate([part[i] for part in found]) for i in range(3))
+    if not len(signs):
+        return np.zeros(0, np.int64), np.zeros(0, np.int32)
+    order = np.argsort(signs, kind="stable")
+    signs, counts, seen = signs[order], counts[order], seen[order]
+    first = np.flatnonzero(np.r_[True, signs[1:] != signs[:-1]])
+    enough = np.add.reduceat(counts, first) >= owner.min_count
+    return signs[first][enough], np.maximum.reduceat(seen, first)[enough].astype(np.int32)
+
+
+def _training_values(values: Sequence[np.ndarray],
+                     parts: Sequence[np.ndarray | None]) -> np.ndarray:
+    return np.concatenate([np.asarray(of_day if rows is None else of_day[rows])
+                           for of_day, rows in zip(values, parts, strict=True)])
+
+
+def _root_mean_square(field: Field, days: Sequence[EncodedDay],
+                      parts: Sequence[np.ndarray | None]) -> float:
+    """Of all numbers in a column of vectors: summed by day, since they are many."""
+    total, count = 0.0, 0
+    for day, rows in zip(days, parts, strict=True):
+        values = day.vectors(field.name)
+        given = np.asarray(values if rows is None else values[rows])
+        given = given[~np.isnan(given)].astype(np.float64)
+        total, count = total + float(np.square(given).sum()), count + given.size
+    return float(np.sqrt(total / count)) if total else 1.0
+
+
+class _Numbers:
+    """Boundaries, shifts and factors of the fields that are numbers, from the training part."""
+
+    def __init__(self, schema: Schema, days: Sequence[EncodedDay],
+                 parts: Sequence[np.ndarray | None]) -> None:
+        count = len(schema.fields)
+        self.shifts, self.factors = np.zeros(count), np.ones(count)
+        self.boundaries: list[np.ndarray] = [np.zeros(0, np.float32)] * count
+        for position, field in enumerate(schema.fields):
+            if field.is_vector_column:
+                # One factor for the whole vector: angles between vectors stay what they are.
+                self.factors[position] = 1.0 / _root_mean_square(field, days, parts)
+            if field.kind != "number":
+                continue
+            values = _training_values([day.numbers(field.name) for day in days], parts)
+            cut = log_boundaries if field.scale == "log" else quantile_boundaries
+            # Of a direct number the boundaries serve slices and histograms.
+            self.boundaries[position] = cut(values, field.buckets)
+            if field.direct:
+                self.shifts[position], self.factors[position] = normalisation(values, field.scale)
+
+    def padded_boundaries(self) -> np.ndarray:
+        width = max(map(len, self.boundaries), default=0)
+        padded = np.full((len(self.boundaries), width), np.inf, np.float32)
+        for position, found in enumerate(self.boundaries):
+            padded[position, :len(found)] = found
+        return padded
+
+
+def _bucket_count(field: Field, boundaries: np.ndarray) -> int:
+    """Rows that a field owns whatever its values."""
+    if field.direct or field.is_vector_column:
+        return 1
+    if field.kind == "number":
+        return len(boundaries) + 1
+    return field.buckets if field.kind == "hash" else 0
 
 
 def build_row_map(
@@ -124,37 +219,60 @@ def build_row_map(
     """Admission: give a row to every sign that occurs often enough in the training part.
 
     Args:
-        schema: fields with their `min_count` and `buckets`.
+        schema: fields with their `min_count`, `buckets` and files of vectors.
         days: encoded days.
         parts: for each day the numbers of its training rows, or None for all of them.
 
     Returns:
-        a row map in which rows of one field are neighbours, ordered by sign.
+        a row map in which rows of one field are neighbours, ordered by sign. Every key of a file
+        of vectors has its row, in the training part or not.
+
+    Raises:
+        DataError: a file of vectors cannot be read.
     """
-    signs, fields, counts, seen = _count_signs(schema, days, parts)
-    least = np.array([field.min_count for field in schema.fields])
-    admitted = counts >= least[fields]
-    signs, fields, seen = signs[admitted], fields[admitted], seen[admitted]
+    numbers = _Numbers(schema, days, parts)
+    positions = {field.name: i for i, field in enumerate(schema.fields)}
+    oov_rows = np.zeros(len(schema.fields), np.int32)
+    bucket_rows = np.full(len(schema.fields), -1, np.int32)
+    table_rows: dict[str, int] = {}
+    vectors: dict[str, np.ndarray] = {}
+    signs, rows, fields, seen = [], [], [], []
 
-    num_fields = len(schema.fields)
-    oov_rows = np.arange(1, num_fields + 1, dtype=np.int32)
-    next_row = num_fields + 1
-    bucket_rows = np.full(num_fields, -1, np.int32)
-    boundaries: list[np.ndarray] = [np.zeros(0, np.float32)] * num_fields
-    for position, field in enumerate(schema.fields):
-        if field.kind != "number":
-            continue
-        values = [np.asarray(day.numbers(field.name) if rows is None
-                             else day.numbers(field.name)[rows])
-                  for day, rows in zip(days, parts, strict=True)]
-        boundaries[position] = _quantile_boundaries(np.concatenate(values), field.buckets)
-        bucket_rows[position] = next_row
-        next_row += len(boundaries[position]) + 1
-    padded = np.full((num_fields, max(map(len, boundaries), default=0)), np.inf, np.float32)
-    for position, found in enumerate(boundaries):
-        padded[position, :len(found)] = found
+    def own(field: Field, found: np.ndarray, last: np.ndarray, start: int) -> int:
+        signs.append(found)
+        rows.append(np.arange(start, start + len(found), dtype=np.int32))
+        fields.append(np.full(len(found), positions[field.name], np.int32))
+        seen.append(last)
+        return start + len(found)
 
-    rows = np.empty(len(signs), np.int32)
-    rows[np.lexsort((signs, fields))] = np.arange(next_row, next_row + len(signs))
-    return RowMap(num_rows=next_row + len(signs), signs=signs, rows=rows, fields=fields,
-                  last_seen=seen, oov_rows=oov_rows, bucket_rows=bucket_rows, boundaries=padded)
+    for table, members in schema.tables().items():
+        next_row = 1 + len(members)
+        for number, field in enumerate(members):
+            oov_rows[positions[field.name]] = 1 + number
+        for field in members:
+            position = positions[field.name]
+            if buckets := _bucket_count(field, numbers.boundaries[position]):
+                bucket_rows[position] = next_row
+                next_row += buckets
+        for field in members:
+            if field.file:
+                file = read_vectors(field)
+                start = np.zeros((next_row, file.vectors.shape[1]), np.float32)
+                vectors[table] = np.concatenate([start, file.vectors])
+                newest = np.full(len(file.signs), max(map(_day_number, days)), np.int32)
+                next_row = own(field, file.signs, newest, next_row)
+            elif field.is_admitted and field.namespace == field.name:
+                sharing = [one for one in schema.fields if one.namespace == field.name]
+                next_row = own(field, *_admitted(field, sharing, days, parts), next_row)
+        table_rows[table] = next_row
+
+    every = np.concatenate([*signs, np.zeros(0, np.int64)])
+    order = np.argsort(every, kind="stable")
+    return RowMap(
+        table_rows=table_rows, signs=every[order],
+        rows=np.concatenate([*rows, np.zeros(0, np.int32)])[order],
+        fields=np.concatenate([*fields, np.zeros(0, np.int32)])[order],
+        last_seen=np.concatenate([*seen, np.zeros(0, np.int32)])[order],
+        oov_rows=oov_rows, bucket_rows=bucket_rows, boundaries=numbers.padded_boundaries(),
+        shifts=numbers.shifts, factors=numbers.factors, vectors=vectors,
+    )

@@ -72,12 +72,12 @@ def plain(value: Any, where: str = "report") -> Any:
 
 
 def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One flat row per tower: the teacher, then each student followed by its controls.
+    """One flat row per tower: the teacher, each student followed by its controls, references.
 
     Returns:
         Rows of `tower` (unique: `teacher`, `NAME`, `NAME.CONTROL`), `role` (teacher, student,
-        control), `name` (the last part of `tower`) and those of the table's numbers that were
-        measured. The top-level `control` repeats the first student's and is read only where no
+        control, reference), `name` (the last part of `tower`) and those of the table's numbers
+        that were measured. The top-level `control` repeats the first student's and is read only where no
         student has one.
     """
     given = plain(report)
@@ -97,6 +97,8 @@ def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not any(measured.get("control") for measured in students.values()):
         for control, numbers in given.get("control", {}).items():
             add(f"control.{control}", "control", control, numbers)
+    for reference, numbers in given.get("references", {}).items():
+        add(reference, "reference", reference, numbers)
     return rows
 
 
@@ -133,9 +135,11 @@ def console_table(report: Mapping[str, Any]) -> Table:
     table.add_column("tower", overflow="fold", min_width=10)
     for _, heading, _ in COLUMNS:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-    styles = {"teacher": "bold", "student": "bold cyan", "control": "dim"}
+    styles = {"teacher": "bold", "student": "bold cyan", "control": "dim",
+              "reference": "dim italic"}
     for row in result_rows(report):
-        label = f"  control {row['name']}" if row["role"] == "control" else row["name"]
+        label = {"control": f"  control {row['name']}",
+                 "reference": f"reference {row['name']}"}.get(row["role"], row["name"])
         cells = [show(row[key]) if key in row else "-" for key, _, show in COLUMNS]
         table.add_row(Text(label), *cells, style=styles[row["role"]])
     return table

@@ -19,7 +19,7 @@ BATCH_SIZES = (1, 100, 500)
 
 
 def measure_latency(
-    folders: Mapping[str, Path], rows: np.ndarray, *, calls: int = 60
+    folders: Mapping[str, Path], inputs: Mapping[str, Mapping[str, np.ndarray]], *, calls: int = 60
 ) -> dict[str, dict[int, float]]:
     """Median seconds of a call to `encoded`, by tower and batch size.
 
@@ -28,7 +28,8 @@ def measure_latency(
 
     Args:
         folders: SavedModels by tower.
-        rows: (n, width) int32, examples to score, repeated as needed.
+        inputs: by tower, examples to score, repeated as needed: `rows` (n, width) int32 and,
+            where its schema has floats, `dense` (n, dense_width) float32.
         calls: timed calls of each tower at each batch size.
     """
     arguments = [f"{name}={folder}" for name, folder in folders.items()]
@@ -38,10 +39,11 @@ def measure_latency(
         part for part in (root, os.environ.get("PYTHONPATH", "")) if part
     )
     with tempfile.TemporaryDirectory() as scratch:
-        np.save(f"{scratch}/rows.npy", rows)
+        for name, arrays in inputs.items():
+            np.savez(f"{scratch}/{name}.npz", allow_pickle=False, **arrays)
         done = subprocess.run(
             [sys.executable, "-m", "dualdnn.export.latency", "--calls", str(calls),
-             "--rows", f"{scratch}/rows.npy", *arguments],
+             "--inputs", scratch, *arguments],
             env=environment, capture_output=True, text=True, check=False,
         )
     if done.returncode:
@@ -52,13 +54,14 @@ def measure_latency(
 
 
 def _time_alternately(
-    signatures: Mapping[str, tf.types.experimental.ConcreteFunction], rows: tf.Tensor, calls: int
+    signatures: Mapping[str, tf.types.experimental.ConcreteFunction],
+    inputs: Mapping[str, Mapping[str, tf.Tensor]], calls: int,
 ) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in signatures}
     for call in range(calls + 5):
         for name, signature in signatures.items():
             started = time.perf_counter()
-            signature(rows=rows)
+            signature(**inputs[name])
             if call >= 5:
                 taken[name].append(time.perf_counter() - started)
     return {name: float(np.median(seconds)) for name, seconds in taken.items()}
@@ -67,7 +70,7 @@ def _time_alternately(
 def _main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=60)
-    parser.add_argument("--rows", required=True)
+    parser.add_argument("--inputs", required=True, type=Path)
     parser.add_argument("towers", nargs="+", metavar="NAME=FOLDER")
     given = parser.parse_args(arguments)
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -77,11 +80,15 @@ def _main(arguments: Sequence[str] | None = None) -> None:
         name, _, folder = pair.partition("=")
         loaded[name] = tf.saved_model.load(folder)
     signatures = {name: model.signatures["encoded"] for name, model in loaded.items()}
-    examples = np.load(given.rows)
+    examples = {name: dict(np.load(given.inputs / f"{name}.npz")) for name in signatures}
     seconds: dict[str, dict[int, float]] = {name: {} for name in signatures}
     for batch_size in BATCH_SIZES:
-        rows = tf.constant(examples[np.arange(batch_size) % len(examples)])
-        for name, median in _time_alternately(signatures, rows, given.calls).items():
+        inputs = {
+            name: {key: tf.constant(values[np.arange(batch_size) % len(values)])
+                   for key, values in arrays.items()}
+            for name, arrays in examples.items()
+        }
+        for name, median in _time_alternately(signatures, inputs, given.calls).items():
             seconds[name][batch_size] = median
     print(json.dumps(seconds))
 

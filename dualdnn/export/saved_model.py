@@ -19,6 +19,16 @@ from dualdnn.storage import atomic_folder, lock, remove_leftovers, sha256_of_fil
 
 PARITY_TOLERANCE = 1e-6
 _WARMUP_ROWS = (1, 100, 500)
+_PSEUDONYM_NOTE = (
+    "send the pseudonym, not the value: BLAKE2b of its UTF-8 bytes with the key of training, "
+    "16 bytes as hex; dualdnn.data.pseudonyms.pseudonym(value, key)"
+)
+
+
+def encoded_inputs(rows: np.ndarray, dense: np.ndarray | None) -> dict[str, np.ndarray]:
+    """Inputs of the signature `encoded`, which takes floats only where the schema has some."""
+    return {"rows": rows} if dense is None or not dense.shape[1] else {"rows": rows,
+                                                                       "dense": dense}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +37,19 @@ class Sample:
 
     Attributes:
         features: inputs of `serving_default` by field name.
-        rows: (n, width) int32, the same examples as rows of the table.
-        logits: (n,) float32, what the model in memory says.
+        rows: (n, width) int32, the same examples as rows of the tables.
+        logits: (n,) float32, what the model in memory says, corrected for sampling.
+        dense: (n, dense_width) float32, or None where the schema has no floats.
     """
 
     features: Mapping[str, np.ndarray]
     rows: np.ndarray
     logits: np.ndarray
+    dense: np.ndarray | None = None
+
+    def encoded(self) -> dict[str, np.ndarray]:
+        """Inputs of the signature `encoded`."""
+        return encoded_inputs(self.rows, self.dense)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +99,8 @@ def check_parity(folder: Path, sample: Sample) -> float:
     expected = tf.sigmoid(sample.logits).numpy()
     answers = {
         "serving_default": signatures["serving_default"](**_tensors(sample.features)),
-        "encoded": signatures["encoded"](rows=tf.constant(sample.rows)),
+        "encoded": signatures["encoded"](
+            **{name: tf.constant(values) for name, values in sample.encoded().items()}),
     }
     worst = 0.0
     for name, answer in answers.items():
@@ -117,8 +134,10 @@ def _write_warmup(folder: Path, sample: Sample) -> None:
         for rows in _WARMUP_ROWS:
             pick = np.arange(rows) % len(sample.logits)
             features = {name: values[pick] for name, values in sample.features.items()}
+            encoded = {name: tf.constant(values[pick])
+                       for name, values in sample.encoded().items()}
             for log in (request("serving_default", _tensors(features)),
-                        request("encoded", {"rows": tf.constant(sample.rows[pick])})):
+                        request("encoded", encoded)):
                 writer.write(log.SerializeToString())
 
 
@@ -134,6 +153,12 @@ def _described(graph: ServingGraph) -> dict[str, Any]:
         }
         for name, f in graph.signatures().items()
     }
+
+
+def _input_notes(schema: Schema) -> dict[str, str]:
+    """What a client must know of an input beyond its type."""
+    return {field.name: _PSEUDONYM_NOTE for field in schema.fields
+            if field.pii and not field.cross}
 
 
 def _next_version(folder: Path) -> int:
@@ -179,6 +204,7 @@ def publish(
             write_json(temporary / "manifest.json", {
                 **manifest, "version": version, "parity_max_abs": parity,
                 "schema": graph.schema.to_dict(), "signatures": _described(graph),
+                "sampling_rate": graph.negative_rate, "inputs": _input_notes(graph.schema),
                 "sha256": digests,
             })
             # Before the version appears: a number is never given twice, even after a prune.
@@ -191,9 +217,13 @@ def example_request(schema: Schema, sample: Sample, position: int) -> dict[str, 
     """One example of the sample as JSON-able values, as a client would send it."""
     request: dict[str, Any] = {}
     for field in schema.fields:
+        if field.name not in sample.features:
+            continue
         value = sample.features[field.name][position]
-        if field.kind == "number":
-            request[field.name] = None if np.isnan(value) else float(value)
+        if field.is_categorical:
+            request[field.name] = value.tolist() if field.is_list else value
+        elif np.isnan(value).any():
+            request[field.name] = None
         else:
-            request[field.name] = value.tolist() if field.kind == "ids" else value
+            request[field.name] = value.astype(float).tolist()
     return request

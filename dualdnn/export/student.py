@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from dualdnn.data.examples import Examples
 from dualdnn.data.lake import Lake
+from dualdnn.data.pseudonyms import key_from_environment
 from dualdnn.evaluation.metrics import sigmoid
 from dualdnn.export.saved_model import Exported, Sample, example_request, publish
 from dualdnn.export.serving_graph import ServingGraph, raw_features
@@ -24,19 +25,37 @@ _REFERENCE_ROWS = 200_000
 
 
 def serving_graph(model: DualDNN, examples: Examples, tower: str) -> ServingGraph:
-    """The graph of one tower with the weights now in the model."""
-    table = model.table_of(tower)
-    if tower == TEACHER:
-        columns, dense = table.columns(), model.teacher.trainable_variables
-    else:
-        columns, dense = [table.vectors], model.students[tower].network.trainable_variables
+    """The graph of one tower with the weights now in the model.
 
-    def score(rows: tf.Tensor) -> tf.Tensor:
-        pooled = {table.name: [table.pool(tf.gather(column, rows), rows) for column in columns]}
-        return model.forward(pooled, tf.constant(0, tf.int64), [tower])[tower].logits
+    A student's knows nothing of privileged fields. The teacher's asks for them, to be timed.
+    """
+    is_teacher = tower == TEACHER
+    schema = examples.schema if is_teacher else examples.schema.public
+    reader = model.embedding_of(tower).reader(served=not is_teacher)
+    network = model.teacher if is_teacher else model.students[tower].network
+    reads_linear = is_teacher or network.linear
+    tables = [part.table.vectors for part in reader.parts]
+    step = tf.constant(0, tf.int64)
 
-    return ServingGraph(schema=examples.schema, row_map=examples.row_map, score=score,
-                        variables=[*columns, *dense])
+    def score(rows: tf.Tensor, dense: tf.Tensor | None = None) -> tf.Tensor:
+        vectors, *linear = reader.lookup(rows, dense, linear=reads_linear)
+        return network(vectors, linear[0] if linear else None, step).logits
+
+    return ServingGraph(
+        schema=schema, row_map=examples.row_map.only(examples.schema, schema), score=score,
+        variables=[*tables, *(reader.linear_variables() if reads_linear else []),
+                   *reader.kernels(), *network.trainable_variables],
+        negative_rate=examples.negative_rate,
+    )
+
+
+def _served_logits(model: DualDNN, examples: Examples, tower: str,
+                   index: np.ndarray) -> np.ndarray:
+    """What the model in memory says, corrected for the sampling of negatives."""
+    logits = Scorer(model)(examples.rows[index], [tower], examples.dense[index])[tower]
+    if examples.negative_rate == 1.0:
+        return logits
+    return logits + np.float32(np.log(examples.negative_rate))
 
 
 def _sample(lake: Lake, model: DualDNN, examples: Examples, tower: str) -> Sample:
@@ -45,11 +64,12 @@ def _sample(lake: Lake, model: DualDNN, examples: Examples, tower: str) -> Sampl
     starts = np.cumsum([0, *(day.rows for day in examples.days)])
     day = int(np.searchsorted(starts, part[-1], side="right")) - 1
     index = part[part >= starts[day]][-_SAMPLE_ROWS:]
-    table = lake.read(examples.days[day].day, examples.schema).take(index - starts[day])
-    return Sample(
-        features=raw_features(examples.schema, table), rows=examples.rows[index],
-        logits=Scorer(model)(examples.rows[index], [tower])[tower],
-    )
+    schema = examples.schema.public
+    table = lake.read(examples.days[day].day, schema).take(index - starts[day])
+    rows, dense = examples.public_inputs(index)
+    key = key_from_environment() if schema.pii_columns else None
+    return Sample(features=raw_features(schema, table, key), rows=rows, dense=dense,
+                  logits=_served_logits(model, examples, tower, index))
 
 
 def reference_histograms(
@@ -60,21 +80,25 @@ def reference_histograms(
     Args:
         examples: the data.
         index: (n,) row numbers.
-        probabilities: (n,) scores of these rows.
+        probabilities: (n,) scores of these rows, as served.
 
     Returns:
         `probability`: counts in 20 equal bins of [0, 1]. `fields`: by name the share of missing
-        or unseen values (`oov`), of a number field also the counts of its buckets.
+        or unseen values (`oov`), of a number field also the counts of its buckets. Fields that
+        only the teacher reads are left out.
     """
     fields: dict[str, Any] = {}
     for position, field in enumerate(examples.schema.fields):
+        if field.privileged:
+            continue
         rows = examples.rows[index, examples.columns(field.name).start]
         oov = int(examples.row_map.oov_rows[position])
         fields[field.name] = {"oov": float(np.mean(rows == oov)) if len(rows) else None}
         if field.kind == "number":
-            first = int(examples.row_map.bucket_rows[position])
+            found = examples.row_map.buckets_of_numbers(position,
+                                                        examples.numbers(field.name, index))
             buckets = len(examples.row_map.boundaries_of(position)) + 1
-            counts = np.bincount(rows[rows != oov] - first, minlength=buckets)
+            counts = np.bincount(found[found >= 0], minlength=buckets)
             fields[field.name]["buckets"] = counts.tolist()
     counts, _ = np.histogram(probabilities, bins=20, range=(0.0, 1.0))
     return {"rows": len(index), "probability": counts.tolist(), "fields": fields}
@@ -113,8 +137,8 @@ def export_student(
     sample = _sample(lake, model, examples, student)
     part = examples.split.test if len(examples.split.test) else examples.split.train
     index = part[-_REFERENCE_ROWS:]
-    logits = Scorer(model)(examples.rows[index], [student])[student]
-    reference = reference_histograms(examples, index, sigmoid(logits))
+    probabilities = sigmoid(_served_logits(model, examples, student, index))
+    reference = reference_histograms(examples, index, probabilities)
     exported = publish(graph=serving_graph(model, examples, student), sample=sample,
                        folder=folder, manifest={**manifest, "reference": reference})
     served = tf.saved_model.load(str(exported.path)).signatures["serving_default"]
@@ -123,6 +147,6 @@ def export_student(
         inputs = {name: tf.constant(values[position : position + 1],
                                     tf.string if values.dtype == object else tf.float32)
                   for name, values in sample.features.items()}
-        answers.append({"request": example_request(examples.schema, sample, position),
+        answers.append({"request": example_request(examples.schema.public, sample, position),
                         "probability": float(served(**inputs)["probability"][0])})
     return exported, answers

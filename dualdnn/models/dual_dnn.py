@@ -13,7 +13,9 @@ from dualdnn.distillation.losses import label_loss
 from dualdnn.distillation.objective import Objective, weighted_mean
 from dualdnn.errors import ConfigError
 from dualdnn.layers.embedding import EmbeddingTable
+from dualdnn.layers.embedding_reader import EmbeddingReader
 from dualdnn.layers.hint import HintProjection
+from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
 from dualdnn.models.towers import TowerOutput
@@ -27,13 +29,13 @@ class StudentTower:
 
     Attributes:
         network: the light network; its name is the tower's.
-        table: the shared table, or its own where it trains alone.
+        embedding: the shared one, or its own where it trains alone.
         objective: what it learns from.
         projections: one per pair of `objective.hints`, where hints are used.
     """
 
     network: Student
-    table: EmbeddingTable
+    embedding: SharedEmbedding
     objective: Objective
     projections: Sequence[HintProjection] = field(default=())
 
@@ -42,10 +44,10 @@ class StudentTower:
         """Name of the tower."""
         return self.network.name
 
-    def moves(self, table: EmbeddingTable) -> bool:
-        """Do its losses reach the shared table or the teacher?"""
+    def moves(self, embedding: SharedEmbedding) -> bool:
+        """Do its losses reach the shared embedding or the teacher?"""
         stop = self.objective.stop_gradient
-        through_input = self.table is table and not stop.embedding
+        through_input = self.embedding is embedding and not stop.embedding
         return through_input or (self.objective.distills and not stop.teacher)
 
 
@@ -53,19 +55,20 @@ class DualDNN(tfrs.models.Model):
     """Teacher and students on one shared embedding.
 
     A student reads `stop_gradient` of the shared input, its soft labels and hints are
-    `stop_gradient` of the teacher: nothing of a student can reach the teacher or the table, so
+    `stop_gradient` of the teacher: nothing of a student can reach the teacher or the embedding, so
     their weights are the same with and without students. Only an `Objective` that switches a
     stop-gradient off (as Rocket Launching does, Zhou et al. 2018) gives that up.
     """
 
     def __init__(
-        self, *, table: EmbeddingTable, teacher: Teacher, students: Sequence[StudentTower] = ()
+        self, *, embedding: SharedEmbedding, teacher: Teacher,
+        students: Sequence[StudentTower] = (),
     ) -> None:
         """Join the towers.
 
         Args:
-            table: the shared embedding.
-            teacher: reads and trains `table`.
+            embedding: the shared one. Students do not read its privileged fields.
+            teacher: reads and trains `embedding`.
             students: their names must differ.
 
         Raises:
@@ -78,41 +81,78 @@ class DualDNN(tfrs.models.Model):
                               "Rename a student.")
         for student in students:
             _check_projections(student, teacher)
-        self.table = table
+        self.embedding = embedding
         self.teacher = teacher
         self.students = {student.name: student for student in students}
+        self._readers = {one.name: one.reader() for one in self.embeddings(self.towers)}
+        fields = embedding.fields
+        public = [i for i, field in enumerate(fields) if not field.privileged]
+        self._public = None if len(public) == len(fields) else public
         self._build()
 
     def _build(self) -> None:
         """Create every variable before anything is traced or restored."""
-        rows = tf.zeros((1, sum(self.table.field_widths)), tf.int32)
-        outputs = self.forward(self.lookup(rows), tf.constant(0, tf.int64))
-        self.tower_losses(outputs, tf.zeros(1), tf.ones(1))
+        schema = self.embedding.schema
+        pooled = self.lookup(tf.zeros((1, schema.width), tf.int32),
+                             tf.zeros((1, schema.dense_width)))
+        self.tower_losses(self.forward(pooled, tf.constant(0, tf.int64)), tf.zeros(1), tf.ones(1))
 
     @property
     def towers(self) -> list[str]:
         """Names of all towers, the teacher first."""
         return [TEACHER, *self.students]
 
-    def table_of(self, tower: str) -> EmbeddingTable:
-        """The table that a tower reads."""
-        return self.table if tower == TEACHER else self.students[tower].table
+    def embedding_of(self, tower: str) -> SharedEmbedding:
+        """The embedding that a tower reads."""
+        return self.embedding if tower == TEACHER else self.students[tower].embedding
+
+    def embeddings(self, towers: Sequence[str]) -> list[SharedEmbedding]:
+        """The embeddings that the named towers read, each once."""
+        return list({id(e): e for e in map(self.embedding_of, towers)}.values())
+
+    def owns_embedding(self, tower: str) -> bool:
+        """Does the embedding learn from this tower? The shared one does from the teacher."""
+        return tower == TEACHER or self.embedding_of(tower) is not self.embedding
 
     def tables(self, towers: Sequence[str]) -> list[EmbeddingTable]:
-        """The tables that the named towers read, each once."""
-        return list({id(t): t for t in map(self.table_of, towers)}.values())
+        """The tables that learn, of all embeddings that the named towers read, each once."""
+        return [table for embedding in self.embeddings(towers)
+                for table in embedding.trained_tables]
 
-    def dense_variables(self, tower: str) -> list[tf.Variable]:
-        """Trainable variables of a tower beside its table; of a student, projections included."""
+    def reader(self, embedding: SharedEmbedding) -> EmbeddingReader:
+        """The reader of inputs that hold all fields."""
+        return self._readers[embedding.name]
+
+    def network_variables(self, tower: str) -> list[tf.Variable]:
+        """Trainable variables of a tower beside its embedding; of a student, projections too."""
         if tower == TEACHER:
             return self.teacher.trainable_variables
         student = self.students[tower]
         layers: list[keras.layers.Layer] = [student.network, *student.projections]
         return [variable for layer in layers for variable in layer.trainable_variables]
 
-    def lookup(self, rows: tf.Tensor) -> dict[str, list[tf.Tensor]]:
-        """Pooled columns of every table, by table name, for rows `(batch_size, width)`."""
-        return {table.name: table.lookup(rows) for table in self.tables(self.towers)}
+    def dense_variables(self, tower: str) -> list[tf.Variable]:
+        """What the tower's dense optimizer changes: its network, and matrices of its embedding."""
+        network = self.network_variables(tower)
+        if not self.owns_embedding(tower):
+            return network
+        return [*network, *self.embedding_of(tower).dense_variables()]
+
+    def lookup(self, rows: tf.Tensor, dense: tf.Tensor | None = None,
+               towers: Sequence[str] | None = None) -> dict[str, list[tf.Tensor]]:
+        """What the embeddings of all towers, or of the named ones, say about a batch.
+
+        Args:
+            rows: `(batch_size, width)`.
+            dense: `(batch_size, dense_width)`; None where the schema has no floats.
+            towers: names; None for all.
+
+        Returns:
+            by name of the embedding `(batch_size, num_fields, embedding_dim)` and, where it has
+            first-order weights, `(batch_size, num_fields, 1)`.
+        """
+        return {one.name: self.reader(one).lookup(rows, dense)
+                for one in self.embeddings(self.towers if towers is None else towers)}
 
     def forward(
         self,
@@ -124,24 +164,22 @@ class DualDNN(tfrs.models.Model):
         """Score a batch with every tower, or with the named ones and the teacher.
 
         Args:
-            pooled: by table name `(batch_size, num_fields, embedding_dim)` and, of the shared
-                table, `(batch_size, num_fields, 1)`.
+            pooled: of `lookup`.
             step: scalar int64, for dropout.
             towers: names; None for all.
             training: whether to drop.
         """
         outputs = {}
         for tower in self.towers if towers is None else towers:
-            if tower == TEACHER:
-                shared, *linear = pooled[self.table.name]
-                outputs[tower] = self.teacher(shared, linear[0] if linear else None, step,
-                                              training=training)
-                continue
-            student = self.students[tower]
-            vectors = pooled[student.table.name][0]
-            if student.table is self.table and student.objective.stop_gradient.embedding:
-                vectors = tf.stop_gradient(vectors)
-            outputs[tower] = student.network(vectors, step, training=training)
+            inputs = list(pooled[self.embedding_of(tower).name])
+            network = self.teacher if tower == TEACHER else self.students[tower].network
+            if not self.owns_embedding(tower):
+                if self.students[tower].objective.stop_gradient.embedding:
+                    inputs = [tf.stop_gradient(one) for one in inputs]
+                if self._public is not None:
+                    inputs = [tf.gather(one, self._public, axis=1) for one in inputs]
+            vectors, linear = inputs if len(inputs) > 1 else (inputs[0], None)
+            outputs[tower] = network(vectors, linear, step, training=training)
         return outputs
 
     def tower_losses(
@@ -185,16 +223,18 @@ class DualDNN(tfrs.models.Model):
         raise NotImplementedError("DualDNN trains with dualdnn.training.trainer.Trainer, not with "
                                   "fit, which would train the teacher's dense layers alone.")
 
-    def compute_loss(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor],
+    def compute_loss(self, inputs: tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor],
                      training: bool = False) -> tf.Tensor:
         """The sum of every tower's total, as tensorflow-recommenders asks for it.
 
         Args:
-            inputs: rows `(batch_size, width)`, labels and weights `(batch_size,)`.
+            inputs: rows `(batch_size, width)`, floats `(batch_size, dense_width)`, labels and
+                weights `(batch_size,)`.
             training: whether to drop.
         """
-        rows, labels, weights = inputs
-        outputs = self.forward(self.lookup(rows), tf.constant(0, tf.int64), training=training)
+        rows, dense, labels, weights = inputs
+        outputs = self.forward(self.lookup(rows, dense), tf.constant(0, tf.int64),
+                               training=training)
         losses = self.tower_losses(outputs, labels, weights)
         return tf.add_n([losses[tower]["total"] for tower in losses])
 

@@ -1,4 +1,4 @@
-"""The student: a light MLP on the shared input. Serving needs nothing else."""
+"""The student: a light MLP on the shared input, and its first-order weights. Serves alone."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ class Student(keras.Model):
         hidden_units: Sequence[int],
         activation: str = "relu",
         dropout: float = 0.0,
+        linear: bool = True,
         seed: int,
         name: str,
     ) -> None:
@@ -30,10 +31,13 @@ class Student(keras.Model):
             hidden_units: widths of the MLP.
             activation: of the MLP.
             dropout: of the MLP.
+            linear: add the first-order weights of the embedding, where it has them. What the
+                teacher has put there is in no vector: without them the student cannot know it.
             seed: of the run.
             name: of the tower; part of every seed.
         """
         super().__init__(name=name)
+        self.linear = linear
         self.mlp = MLP(hidden_units=hidden_units, activation=activation, dropout=dropout,
                        seed=seed, name=f"{name}_mlp")
         self.output_layer = keras.layers.Dense(
@@ -44,15 +48,24 @@ class Student(keras.Model):
             name="output",
         )
 
-    def call(self, shared: tf.Tensor, step: tf.Tensor, training: bool = False) -> TowerOutput:
+    def call(
+        self,
+        shared: tf.Tensor,
+        linear: tf.Tensor | None,
+        step: tf.Tensor,
+        training: bool = False,
+    ) -> TowerOutput:
         """Score a batch.
 
         Args:
             shared: `(batch_size, num_fields, embedding_dim)`.
+            linear: `(batch_size, num_fields, 1)` first-order weights, or None.
             step: scalar int64, for dropout.
             training: whether to drop.
         """
         flat = tf.reshape(shared, (-1, shared.shape[1] * shared.shape[2]))
         hidden = self.mlp(flat, step, training=training)
-        logits = self.output_layer(hidden[-1] if hidden else flat)
-        return TowerOutput(logits=tf.squeeze(logits, axis=1), hidden=hidden)
+        logits = tf.squeeze(self.output_layer(hidden[-1] if hidden else flat), axis=1)
+        if self.linear and linear is not None:
+            logits += tf.reduce_sum(linear, axis=(1, 2))
+        return TowerOutput(logits=logits, hidden=hidden)

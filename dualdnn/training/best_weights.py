@@ -1,4 +1,4 @@
-"""The best weights of every tower, each with the table that it read at the time."""
+"""The best weights of every tower, each with the embedding that it read at the time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from dualdnn.training.checkpoint import read_arrays, read_state, save_checkpoint
 
 @dataclass
 class BestWeights:
-    """Snapshots of towers and tables.
+    """Snapshots of towers and embeddings.
 
-    Towers stop at different steps, and a student is only as good as the table that it read, so
-    each tower names its table's snapshot. Towers that share one keep one copy.
+    Towers stop at different steps, and a student is only as good as the embedding that it read,
+    so each tower names its embedding's snapshot. Towers that share one keep one copy.
 
     Attributes:
-        dense: by tower, its dense variables.
-        table_steps: by tower, the step of its table's snapshot.
-        tables: by (table name, step), the table's columns.
+        dense: by tower, the variables of its network.
+        table_steps: by tower, the step of its embedding's snapshot.
+        tables: by (name of the embedding, step), all of it that learns.
     """
 
     dense: dict[str, list[np.ndarray]] = field(default_factory=dict)
@@ -33,28 +33,29 @@ class BestWeights:
     tables: dict[tuple[str, int], list[np.ndarray]] = field(default_factory=dict)
 
     def keep(self, model: DualDNN, tower: str, table_step: int) -> None:
-        """Copy the tower and its table out of the model.
+        """Copy the tower and its embedding out of the model.
 
         Args:
             model: with every table up to date.
             tower: name.
-            table_step: the step that the table's values belong to; a table that no longer
+            table_step: the step that the embedding's values belong to; one that no longer
                 learns keeps the step of its last change.
         """
-        self.dense[tower] = [v.numpy() for v in model.dense_variables(tower)]
+        self.dense[tower] = [v.numpy() for v in model.network_variables(tower)]
         self.table_steps[tower] = table_step
-        table = model.table_of(tower)
-        if (table.name, table_step) not in self.tables:
-            self.tables[table.name, table_step] = [c.numpy() for c in table.columns()]
-        used = {(model.table_of(t).name, step) for t, step in self.table_steps.items()}
+        embedding = model.embedding_of(tower)
+        if (embedding.name, table_step) not in self.tables:
+            self.tables[embedding.name, table_step] = [
+                v.numpy() for v in embedding.trained_variables()]
+        used = {(model.embedding_of(t).name, step) for t, step in self.table_steps.items()}
         self.tables = {key: value for key, value in self.tables.items() if key in used}
 
     def load_into(self, model: DualDNN, tower: str) -> None:
-        """Put a tower's best weights and its table into the model."""
-        table = model.table_of(tower)
-        columns = self.tables[table.name, self.table_steps[tower]]
-        pairs = [*zip(model.dense_variables(tower), self.dense[tower], strict=True),
-                 *zip(table.columns(), columns, strict=True)]
+        """Put a tower's best weights and its embedding into the model."""
+        embedding = model.embedding_of(tower)
+        values = self.tables[embedding.name, self.table_steps[tower]]
+        pairs = [*zip(model.network_variables(tower), self.dense[tower], strict=True),
+                 *zip(embedding.trained_variables(), values, strict=True)]
         for variable, value in pairs:
             variable.assign(value)
 
@@ -63,8 +64,8 @@ class BestWeights:
         arrays: dict[str, np.ndarray | tf.Variable] = {}
         for tower, values in self.dense.items():
             arrays.update({f"best/{tower}/{i}": v for i, v in enumerate(values)})
-        for (table, step), values in self.tables.items():
-            arrays.update({f"best_table/{table}/{step}/{i}": v for i, v in enumerate(values)})
+        for (embedding, step), values in self.tables.items():
+            arrays.update({f"best_table/{embedding}/{step}/{i}": v for i, v in enumerate(values)})
         return arrays, {"table_steps": self.table_steps}
 
     def save(self, folder: Path) -> None:

@@ -18,44 +18,49 @@ from dualdnn.schema import Field
 from dualdnn.training.best_weights import BestWeights
 from dualdnn.training.scoring import Scorer
 
+# What changes when negatives are left out.
+_OF_ALL_ROWS = ("log_loss", "normalized_entropy", "calibration", "ece")
+
 
 def score_with_best(
     model: DualDNN, best: BestWeights, examples: Examples, index: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Logits (n,) float32 of every tower that has best weights; they end up in the model."""
     scorer = Scorer(model)
-    rows = examples.rows[index]
+    rows, dense = examples.rows[index], examples.dense[index]
     logits = {}
     for tower in best.dense:
         best.load_into(model, tower)
-        logits.update(scorer(rows, [tower]))
+        logits.update(scorer(rows, [tower], dense))
     return logits
 
 
 def count_parameters(model: DualDNN, tower: str) -> dict[str, int]:
     """Parameters that a served tower has; hint projections are not among them."""
-    if tower == TEACHER:
-        dense = model.teacher.count_params()
-        columns = model.table.columns()
-    else:
-        dense = model.students[tower].network.count_params()
-        columns = [model.table_of(tower).vectors]
-    embedding = sum(int(np.prod(column.shape)) for column in columns)
+    reader = model.embedding_of(tower).reader(served=tower != TEACHER)
+    network = model.teacher if tower == TEACHER else model.students[tower].network
+    tables = [part.table.vectors for part in reader.parts]
+    if tower == TEACHER or network.linear:
+        tables += reader.linear_variables()
+    dense = network.count_params()
+    dense += sum(int(np.prod(kernel.shape)) for kernel in reader.kernels())
+    embedding = sum(int(np.prod(table.shape)) for table in tables)
     return {"params_dense": dense, "params_embedding": embedding, "bytes_dense": 4 * dense}
 
 
 def weights_sha256(model: DualDNN, best: BestWeights, tower: str) -> str:
-    """Hex digest of a tower's best weights and its table, bit for bit."""
+    """Hex digest of a tower's best weights and its embedding, bit for bit."""
     digest = hashlib.sha256()
-    table = best.tables[model.table_of(tower).name, best.table_steps[tower]]
-    for value in [*best.dense[tower], *table]:
+    embedding = best.tables[model.embedding_of(tower).name, best.table_steps[tower]]
+    for value in [*best.dense[tower], *embedding]:
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
 
 
 def _identity(fields: Sequence[Field], side: str) -> str | None:
     """The field that says which user or item it is: the first `id` of that side."""
-    return next((f.name for f in fields if f.kind == "id" and f.side == side), None)
+    return next((f.name for f in fields if f.kind == "id" and f.side == side and not f.cross),
+                None)
 
 
 def _known_masks(examples: Examples, index: np.ndarray) -> dict[str, np.ndarray]:
@@ -75,12 +80,14 @@ def _categories(examples: Examples, name: str, index: np.ndarray) -> Categories:
             f"evaluation.slices names `{name}`, which is not a field of this run; it has "
             f"{', '.join(f.name for f in examples.schema.fields)}."
         )
+    if field.pii or field.is_vector_column:
+        what = "a column of vectors" if field.is_vector_column else "pii, which is in no report"
+        raise DataError(f"evaluation.slices names `{name}`, which is {what}. Slice by another "
+                        "field.")
     if field.kind == "number":
         position = examples.schema.fields.index(field)
-        rows = examples.rows[index, examples.columns(name).start]
         bounds = [-np.inf, *examples.row_map.boundaries_of(position).tolist(), np.inf]
-        first = int(examples.row_map.bucket_rows[position])
-        codes = np.where(rows == examples.row_map.oov_rows[position], -1, rows - first)
+        codes = examples.row_map.buckets_of_numbers(position, examples.numbers(name, index))
         return Categories(codes=codes, values=[f"[{a:g}, {b:g})"
                                                for a, b in itertools.pairwise(bounds)])
     codes = np.full((len(index), field.width), -1, np.int64)
@@ -88,14 +95,23 @@ def _categories(examples: Examples, name: str, index: np.ndarray) -> Categories:
     start = 0
     for day in examples.days:
         inside = np.flatnonzero((index >= start) & (index < start + day.rows))
-        section = day.section(name)
-        texts = day.values()[section]
-        mapped = np.array([code_of.setdefault(text, len(code_of)) for text in texts] + [-1])
-        cells = day.cells(name)[index[inside] - start].astype(np.int64) - section.start
-        present = (cells >= 0) & (cells < len(texts))
-        codes[inside] = mapped[np.where(present, cells, -1)]
+        texts = day.values()[day.section(name)]
+        # Then missing, then (as -1) padding: neither has a value.
+        mapped = [*(code_of.setdefault(text, len(code_of)) for text in texts), -1, -1]
+        codes[inside] = np.array(mapped)[day.local_cells(name)[index[inside] - start]]
         start += day.rows
     return Categories(codes=codes, values=list(code_of))
+
+
+def _reweighted(numbers: dict[str, Any]) -> dict[str, Any]:
+    """Metrics of which those that depend on the share of negatives are the weighted ones.
+
+    AUC compares positives with negatives of whatever number, and grouped AUC counts rows, so both
+    stay as they are. The binned calibration error has no weighted form, and is left out.
+    """
+    weighted = numbers.pop("weighted", None) or {}
+    kept = {key: value for key, value in numbers.items() if key not in _OF_ALL_ROWS}
+    return kept | {key: weighted[key] for key in _OF_ALL_ROWS if key in weighted}
 
 
 def measure(
@@ -108,6 +124,9 @@ def measure(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, np.ndarray]]:
     """Metrics, slices, sizes and weight digests of every tower.
 
+    Where negatives were sampled, the metrics are those of the scores that are served, corrected
+    by `Examples.negative_rate`, on rows of which every negative stands for 1 / its rate.
+
     Args:
         model: the towers; it ends with the last tower's best weights.
         best: of training.
@@ -116,21 +135,50 @@ def measure(
         slices: fields by whose values to slice, beside new and known users and items.
 
     Returns:
-        by tower its numbers, as the report holds them, and its logits (n,).
+        by tower its numbers, as the report holds them, and its logits (n,) as trained, without
+        the correction for sampling.
+
+    Raises:
+        DataError: a slice is not a field of this run, or is `pii`.
     """
     logits = score_with_best(model, best, examples, index)
-    labels = examples.labels[index]
     groups = None if examples.groups is None else examples.groups[index]
-    weights = None if examples.weights is None else examples.weights[index]
     masks = _known_masks(examples, index)
     categories = {name: _categories(examples, name, index) for name in slices}
     measured: dict[str, dict[str, Any]] = {}
     for tower, scores in logits.items():
+        numbers, of_slices = _evaluated(examples, index, scores, groups, masks, categories)
         measured[tower] = {
-            **evaluate_scores(labels, scores, groups=groups, weights=weights),
-            **count_parameters(model, tower),
-            "weights_sha256": weights_sha256(model, best, tower),
-            "slices": evaluate_slices(labels, scores, masks=masks, categories=categories,
-                                      groups=groups, weights=weights),
+            **numbers, **count_parameters(model, tower),
+            "weights_sha256": weights_sha256(model, best, tower), "slices": of_slices,
         }
     return measured, logits
+
+
+def _evaluated(
+    examples: Examples, index: np.ndarray, logits: np.ndarray, groups: np.ndarray | None,
+    masks: dict[str, np.ndarray], categories: dict[str, Categories],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The metrics of all rows and of each slice."""
+    labels = examples.labels[index]
+    weights = None if examples.weights is None else examples.weights[index]
+
+    def once(
+        scores: np.ndarray, of_rows: np.ndarray | None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        return (evaluate_scores(labels, scores, groups=groups, weights=of_rows),
+                evaluate_slices(labels, scores, masks=masks, categories=categories,
+                                groups=groups, weights=of_rows))
+
+    if examples.sampling_rates is None:
+        return once(logits, weights)
+    corrected = logits + np.float32(np.log(examples.negative_rate))
+    stands_for = np.where(labels == 0, 1.0 / examples.sampling_rates[index], 1.0)
+    whole, sliced = once(corrected, stands_for)
+    numbers = {name: _reweighted(one) for name, one in {"": whole, **sliced}.items()}
+    if weights is not None:
+        whole, sliced = once(corrected, stands_for * weights)
+        for name, one in {"": whole, **sliced}.items():
+            if "weighted" in one:
+                numbers[name]["weighted"] = one["weighted"]
+    return numbers.pop(""), numbers

@@ -20,28 +20,35 @@ class Scorer:
         self.model = model
         self._compiled: dict[tuple[str, ...], tf.types.experimental.ConcreteFunction] = {}
 
-    def _score(self, rows: tf.Tensor, towers: tuple[str, ...]) -> tf.Tensor:
-        pooled = {table.name: table.lookup(rows) for table in self.model.tables(towers)}
+    def _score(self, rows: tf.Tensor, dense: tf.Tensor, towers: tuple[str, ...]) -> tf.Tensor:
+        pooled = self.model.lookup(rows, dense, towers)
         outputs = self.model.forward(pooled, tf.constant(0, tf.int64), towers)
         return tf.stack([outputs[tower].logits for tower in towers])
 
-    def __call__(self, rows: np.ndarray, towers: Sequence[str]) -> dict[str, np.ndarray]:
+    def __call__(self, rows: np.ndarray, towers: Sequence[str],
+                 dense: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """Logits.
 
         Args:
-            rows: (n, width) int32 rows of the table.
+            rows: (n, width) int32 rows of the tables.
             towers: names.
+            dense: (n, dense_width) float32; None where the schema has no floats.
 
         Returns:
             (n,) float32 by tower.
         """
         key = tuple(towers)
+        if dense is None:
+            dense = np.zeros((len(rows), 0), np.float32)
         if key not in self._compiled:
-            spec = tf.TensorSpec((None, rows.shape[1]), tf.int32)
-            compiled = tf.function(lambda rows: self._score(rows, key), autograph=False)
-            self._compiled[key] = compiled.get_concrete_function(spec)
+            compiled = tf.function(lambda rows, dense: self._score(rows, dense, key),
+                                   autograph=False)
+            self._compiled[key] = compiled.get_concrete_function(
+                tf.TensorSpec((None, rows.shape[1]), tf.int32),
+                tf.TensorSpec((None, dense.shape[1]), tf.float32))
         blocks = [
-            self._compiled[key](tf.constant(rows[start : start + _BATCH_ROWS])).numpy()
+            self._compiled[key](tf.constant(rows[start : start + _BATCH_ROWS]),
+                                tf.constant(dense[start : start + _BATCH_ROWS])).numpy()
             for start in range(0, len(rows), _BATCH_ROWS)
         ]
         empty = np.zeros((len(towers), 0), np.float32)

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras as keras
 
+from dualdnn.data.examples import Batch
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.averaging import DenseAverage
 from dualdnn.training.settings import DenseOptimizerSettings
 from dualdnn.training.table_optimizer import TableOptimizer
+
+
+class _Found(NamedTuple):
+    """The cells of some tables in a batch, `(batch_size, cells)`, and the rows among them.
+
+    `cells`, flat, equals `unique` gathered at `position`.
+    """
+
+    cells: tf.Tensor
+    unique: tf.Tensor
+    position: tf.Tensor
 
 
 class TrainStep:
@@ -28,7 +41,7 @@ class TrainStep:
 
         Args:
             model: the towers.
-            table_optimizers: by table name, one for every table of the model.
+            table_optimizers: by table name, one for every table of the model that learns.
             dense_settings: by tower name.
             averaging: keep averages of the dense variables.
         """
@@ -52,8 +65,7 @@ class TrainStep:
         return tuple(training) in self._compiled
 
     def run(
-        self, training: Sequence[str], rows: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor,
-        step: tf.Tensor,
+        self, training: Sequence[str], batch: Batch, step: int
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
         """Take one step.
 
@@ -61,10 +73,8 @@ class TrainStep:
 
         Args:
             training: towers that learn; the teacher also answers where it no longer learns.
-            rows: `(batch_size, width)` int32.
-            labels: `(batch_size,)`.
-            weights: `(batch_size,)`.
-            step: scalar int64, number of finished steps.
+            batch: the examples.
+            step: number of finished steps.
 
         Returns:
             losses by tower and name, and for each tower of `training` whether its update was
@@ -72,66 +82,112 @@ class TrainStep:
         """
         key = tuple(training)
         if key not in self._compiled:
-            width = sum(self.model.table.field_widths)
+            schema = self.model.embedding.schema
             compiled = tf.function(
-                lambda rows, labels, weights, step: self._step(key, rows, labels, weights, step),
+                lambda rows, dense, labels, weights, step: self._step(
+                    key, Batch(rows, dense, labels, weights), step),
                 autograph=False,  # there is nothing to convert, and looking takes long
             )
             self._compiled[key] = compiled.get_concrete_function(
-                tf.TensorSpec((None, width), tf.int32), tf.TensorSpec((None,), tf.float32),
-                tf.TensorSpec((None,), tf.float32), tf.TensorSpec((), tf.int64),
+                tf.TensorSpec((None, schema.width), tf.int32),
+                tf.TensorSpec((None, schema.dense_width), tf.float32),
+                tf.TensorSpec((None,), tf.float32), tf.TensorSpec((None,), tf.float32),
+                tf.TensorSpec((), tf.int64),
             )
-        return self._compiled[key](rows, labels, weights, step)
+        return self._compiled[key](*map(tf.constant, batch), tf.constant(step, tf.int64))
+
+    def _read(
+        self, towers: Sequence[str], rows: tf.Tensor
+    ) -> tuple[dict[str, list[_Found]], dict[str, list[tf.Tensor]]]:
+        """The distinct rows of every table in a batch.
+
+        Returns:
+            by embedding what was found for each part of its reader, and by table that learns the
+            values of its distinct rows, to be differentiated by.
+        """
+        found: dict[str, list[_Found]] = {}
+        values: dict[str, list[tf.Tensor]] = {}
+        # Tables that are read at the same cells, of several embeddings, share their unique rows.
+        unique: dict[tuple[int, ...] | None, _Found] = {}
+        for embedding in self.model.embeddings(towers):
+            found[embedding.name] = []
+            for part in self.model.reader(embedding).parts:
+                if part.columns not in unique:
+                    cells = part.rows(rows)
+                    unique[part.columns] = _Found(cells, *tf.unique(tf.reshape(cells, [-1])))
+                one = unique[part.columns]
+                found[embedding.name].append(one)
+                if part.table.trainable:
+                    optimizer = self.table_optimizers[part.table.name]
+                    values[part.table.name] = optimizer.read(one.unique)
+        return found, values
+
+    def _pooled(
+        self, towers: Sequence[str], dense: tf.Tensor, found: Mapping[str, Sequence[_Found]],
+        values: Mapping[str, Sequence[tf.Tensor]],
+    ) -> dict[str, list[tf.Tensor]]:
+        """By embedding what its reader makes of the values."""
+        pooled = {}
+        for embedding in self.model.embeddings(towers):
+            reader = self.model.reader(embedding)
+            columns = []
+            for part, one in zip(reader.parts, found[embedding.name], strict=True):
+                if part.table.trainable:
+                    cells = one.cells.shape[1]
+                    columns.append([
+                        tf.reshape(tf.gather(value, one.position), (-1, cells, value.shape[1]))
+                        for value in values[part.table.name]
+                    ])
+                else:
+                    columns.append([tf.gather(column, one.cells)
+                                    for column in part.table.columns()])
+            rows = [one.cells for one in found[embedding.name]]
+            pooled[embedding.name] = reader.combine(rows, columns, dense)
+        return pooled
 
     def _step(
-        self, training: Sequence[str], rows: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor,
-        step: tf.Tensor,
+        self, training: Sequence[str], batch: Batch, step: tf.Tensor
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
         model = self.model
         towers = list(dict.fromkeys([model.towers[0], *training]))
-        tables = model.tables(towers)
-        unique, position = tf.unique(tf.reshape(rows, [-1]))
-        current = {table.name: self.table_optimizers[table.name].read(unique)
-                   for table in tables}
+        found, current = self._read(towers, batch.rows)
+        unique = {part.table.name: one.unique
+                  for embedding in model.embeddings(towers)
+                  for part, one in zip(model.reader(embedding).parts, found[embedding.name],
+                                       strict=True)}
         with tf.GradientTape() as tape:
             tape.watch(list(current.values()))
-            pooled = {}
-            for table in tables:
-                cells = [
-                    tf.reshape(tf.gather(value, position), (-1, rows.shape[1], value.shape[1]))
-                    for value in current[table.name]
-                ]
-                pooled[table.name] = [table.pool(cell, rows) for cell in cells]
+            pooled = self._pooled(towers, batch.dense, found, current)
             outputs = model.forward(pooled, step, towers, training=True)
-            losses = model.tower_losses(outputs, labels, weights)
+            losses = model.tower_losses(outputs, batch.labels, batch.weights)
             totals = [losses[tower]["total"] for tower in training]
         wanted = {tower: model.dense_variables(tower) for tower in training}
         # A table learns from the tower that owns it: it rests when that tower has stopped.
-        owned = {tower: model.table_of(tower).name for tower in training
-                 if tower == towers[0] or model.table_of(tower) is not model.table}
-        of_tables = {table: current[table] for table in owned.values()}
+        owned = {tower: [table.name for table in model.embedding_of(tower).trained_tables]
+                 if model.owns_embedding(tower) else [] for tower in training}
+        of_tables = {table: current[table] for tables in owned.values() for table in tables}
         dense, sparse = tape.gradient(totals, (wanted, of_tables),
                                       unconnected_gradients=tf.UnconnectedGradients.ZERO)
         finite = []
         for tower in training:
-            owned_table = owned.get(tower)
-            rows_gradients = (
-                [tf.convert_to_tensor(g) for g in sparse[owned_table]] if owned_table else []
-            )
+            rows_gradients = [tf.convert_to_tensor(g) for table in owned[tower]
+                              for g in sparse[table]]
             gradients = [*dense[tower], *rows_gradients]
             norm = tf.linalg.global_norm(gradients)
             is_finite = tf.math.is_finite(norm) & tf.math.is_finite(losses[tower]["total"])
             clip = self.dense_settings[tower].clip_norm
             if clip is not None:
                 gradients, _ = tf.clip_by_global_norm(gradients, clip, use_norm=norm)
-            self._apply_if(is_finite, tower, gradients, owned_table, unique, current)
+            self._apply_if(is_finite, tower, gradients,
+                           {table: (unique[table], current[table]) for table in owned[tower]})
             finite.append(is_finite)
         return losses, tf.stack(finite)
 
     def _apply_if(
-        self, is_finite: tf.Tensor, tower: str, gradients: Sequence[tf.Tensor], table: str | None,
-        unique: tf.Tensor, current: Mapping[str, Sequence[tf.Tensor]],
+        self, is_finite: tf.Tensor, tower: str, gradients: Sequence[tf.Tensor],
+        tables: Mapping[str, tuple[tf.Tensor, Sequence[tf.Tensor]]],
     ) -> None:
+        """Update a tower and its tables, whose distinct rows and values are given."""
         variables = self.model.dense_variables(tower)
 
         def apply() -> tf.Tensor:
@@ -139,10 +195,11 @@ class TrainStep:
             optimizer = self.dense_optimizers[tower]
             optimizer.apply_gradients(pairs)
             self.dense_averages[tower].update(optimizer.iterations - 1)
-            if table is not None:
-                self.table_optimizers[table].apply(
-                    unique, current[table], gradients[len(variables):]
-                )
+            start = len(variables)
+            for table, (rows, values) in tables.items():
+                of_table = gradients[start : start + len(values)]
+                self.table_optimizers[table].apply(rows, values, of_table)
+                start += len(values)
             return tf.constant(True)
 
         tf.cond(is_finite, apply, lambda: tf.constant(False))

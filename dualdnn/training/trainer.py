@@ -149,24 +149,21 @@ class Trainer:
 
     def _one_step(self) -> None:
         training = self.training_towers
-        rows, labels, weights = self.examples.batch(self._batch())
+        batch = self.examples.batch(self._batch())
         compiled = self.train_step.is_compiled(training)
         started = time.perf_counter()
-        losses, finite = self.train_step.run(
-            training, tf.constant(rows), tf.constant(labels), tf.constant(weights),
-            tf.constant(self.step, tf.int64),
-        )
+        losses, finite = self.train_step.run(training, batch, self.step)
         is_finite = finite.numpy()
         if compiled:
             self.timed_seconds += time.perf_counter() - started
-            self.timed_examples += len(labels)
+            self.timed_examples += len(batch.labels)
         self.step += 1
         broken = [tower for tower, fine in zip(training, is_finite, strict=True) if not fine]
         lost = [tower for tower in broken if tower != TEACHER]
         for tower in lost:
             self._drop(tower, "loss or gradient")
         # A student that moves the teacher takes one step of the teacher's with it, no more.
-        if TEACHER in broken and not any(self.model.students[tower].moves(self.model.table)
+        if TEACHER in broken and not any(self.model.students[tower].moves(self.model.embedding)
                                          for tower in lost):
             self._drop(TEACHER, "loss or gradient")
         for tower in training:
@@ -180,13 +177,18 @@ class Trainer:
     def _check_weights(self) -> None:
         """Compiled ReLU layers turn NaN into 0, so broken weights need not show in a loss."""
         for tower in self.training_towers:
-            table = self.model.table_of(tower)
-            owns = tower == TEACHER or table is not self.model.table
             dense = [*self.model.dense_variables(tower),
                      *self.train_step.dense_optimizers[tower].variables]
             if not (all(np.isfinite(value.numpy()).all() for value in dense)
-                    and (not owns or self.train_step.table_optimizers[table.name].is_finite())):
+                    and all(table.is_finite() for table in self._owned_tables(tower))):
                 self._drop(tower, "state (weights and optimizer)")
+
+    def _owned_tables(self, tower: str) -> list[TableOptimizer]:
+        """The optimizers of the tables that learn from a tower."""
+        if not self.model.owns_embedding(tower):
+            return []
+        return [self.train_step.table_optimizers[table.name]
+                for table in self.model.embedding_of(tower).trained_tables]
 
     def _drop(self, tower: str, what: str) -> None:
         """Something of a tower is not finite: a student drops out, a teacher ends the run."""
@@ -221,7 +223,8 @@ class Trainer:
         training = self.training_towers
         labels = self.examples.labels[valid]
         with self._averaged():
-            self._judge_all(labels, self._scorer(self.examples.rows[valid], training))
+            self._judge_all(labels, self._scorer(self.examples.rows[valid], training,
+                                                 self.examples.dense[valid]))
         # Only now: the students were scored with the table as it was.
         if self.progress[TEACHER].status == "stopped" and not self._teacher_rests:
             self._rest_on_best_teacher()
@@ -261,22 +264,24 @@ class Trainer:
             self.best.keep(self.model, tower, self._table_step(tower))
 
     def _table_step(self, tower: str) -> int:
-        """The step that the values of a tower's table belong to."""
+        """The step that the values of a tower's embedding belong to."""
         teacher = self.progress[TEACHER]
-        shared = self.model.table_of(tower) is self.model.table
+        shared = self.model.embedding_of(tower) is self.model.embedding
         return teacher.best_step if shared and self._teacher_rests else self.step
 
     def _rest_on_best_teacher(self) -> None:
-        """The teacher has stopped: it and the table keep their best weights.
+        """The teacher has stopped: it and the embedding keep their best weights.
 
         The students that still learn go on from there, and get their patience anew.
         """
         self._teacher_rests = True
         self.best.load_into(self.model, TEACHER)
         self.train_step.dense_averages[TEACHER].settle()
-        self.train_step.table_optimizers[self.model.table.name].settle()
+        for table in self._owned_tables(TEACHER):
+            table.settle()
         for tower, state in self.progress.items():
-            if state.status == "training" and self.model.table_of(tower) is self.model.table:
+            if state.status == "training" and (
+                    self.model.embedding_of(tower) is self.model.embedding):
                 state.waited = 0
 
     def _finish(self) -> None:

@@ -12,22 +12,34 @@ from pipelines.compose import composed, plain_values, resolved
 from pipelines.plan import plan_from
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-PRIMARY = ("train", "evaluate", "export")
+PRIMARY = ("train", "evaluate", "export", "inspect", "publish")
 FILES = sorted(CONF.rglob("*.yaml"))
-# `job` holds hydra's own settings, and is part of every primary configuration.
+# `job` holds hydra's own settings, and is part of every primary configuration; `gate` is read by
+# tests of the gate, and no part of training.
 OPTIONS = [(path.parent.relative_to(CONF).as_posix(), path.stem)
-           for path in FILES if path.parent not in (CONF, CONF / "job")]
+           for path in FILES if path.parent not in (CONF, CONF / "job", CONF / "gate")]
 # What an option cannot know for itself.
 NEEDED = {"window=given": ["window.column=part"]}
+# Files that nobody fetches, by the data that asks for them: only their names count here.
+RAW_FILES = {
+    "movietweetings": ("ratings.dat", "movies.dat"),
+    "criteo": ("train.txt",),
+    "avazu": ("train.csv",),
+    "avazu_x1": ("train.csv", "valid.csv", "test.csv"),
+    "kuairand": ("log_standard_4_08_to_4_21_pure.csv", "log_standard_4_22_to_5_08_pure.csv",
+                 "log_random_4_22_to_5_08_pure.csv", "user_features_pure.csv",
+                 "video_features_basic_pure.csv", "video_features_statistic_pure.csv"),
+}
 
 
-@pytest.fixture(scope="module")
-def ratings(tmp_path_factory):
-    """Raw files of MovieTweetings, which nobody fetches: only their names count here."""
-    folder = tmp_path_factory.mktemp("raw")
-    for name in ("ratings.dat", "movies.dat"):
-        (folder / name).touch()
-    return folder
+@pytest.fixture
+def raw(tmp_path):
+    """A function: the override that names a folder with the raw files of a data set."""
+    def override(name):
+        for file in RAW_FILES[name]:
+            (tmp_path / file).touch()
+        return f"data.raw={tmp_path}"
+    return override
 
 
 def plan_of(overrides):
@@ -39,8 +51,8 @@ def plan_of(overrides):
 
 def test_the_glob_finds_every_file():
     # A new file belongs into the count, and so into the tests below.
-    assert len(FILES) == 25, [path.relative_to(CONF).as_posix() for path in FILES]
-    assert len(OPTIONS) == 21
+    assert len(FILES) == 35, [path.relative_to(CONF).as_posix() for path in FILES]
+    assert len(OPTIONS) == 27
     assert {path.stem for path in FILES if path.parent == CONF} == set(PRIMARY)
     assert not list(CONF.rglob("*.yml"))
 
@@ -55,11 +67,11 @@ def test_a_job_composes_without_an_override(job):
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
-def test_an_option_makes_a_plan(group, option, ratings):
+def test_an_option_makes_a_plan(group, option, raw):
     choice = f"{group}={option}"
     given = [choice, *NEEDED.get(choice, [])]
-    if choice == "data=movietweetings":
-        given.append(f"data.raw={ratings}")
+    if group == "data" and option in RAW_FILES:
+        given.append(raw(option))
     plan = plan_of(given)
     assert plan.students
     assert len(plan.controls) == 2 * len(plan.students)

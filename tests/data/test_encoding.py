@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from dualdnn.data import encoding
+from dualdnn.data import encode_field, encoding
 from dualdnn.data.encoding import EncodedDay, encode_day, encode_days, encoded_folder
 from dualdnn.data.signs import MISSING, signs_of
 from dualdnn.errors import DataError
@@ -64,11 +64,14 @@ def test_the_arrays_of_a_day(encoded):
     np.testing.assert_array_equal(day.array("groups"),
                                   signs_of("user", tf.constant(["ann", "bob", "ann", "cy"])))
     shapes = {name: (str(day.array(name).dtype), day.array(name).shape)
-              for name in ("labels", "timestamps", "cells", "numbers", "signs", "counts")}
+              for name in ("labels", "timestamps", "cells-user", "cells-tags", "numbers-age",
+                           "signs", "counts")}
     assert shapes == {
-        "labels": ("uint8", (4,)), "timestamps": ("int64", (4,)), "cells": ("int32", (4, 3)),
-        "numbers": ("float32", (4, 1)), "signs": ("int64", (6,)), "counts": ("int64", (6,)),
+        "labels": ("uint8", (4,)), "timestamps": ("int64", (4,)), "cells-user": ("int32", (4, 1)),
+        "cells-tags": ("int32", (4, 2)), "numbers-age": ("float32", (4,)),
+        "signs": ("int64", (6,)), "counts": ("int64", (6,)),
     }
+    assert day.local_cells("tags").tolist()[2:] == [[3, -1], [day.cells("tags")[3, 0] - 3, -1]]
 
 
 def test_the_local_index_leads_back_to_the_value(encoded):
@@ -143,8 +146,9 @@ def test_fields_without_any_value(encoded):
 def test_a_schema_of_one_kind_only(encoded, schema_values, kind):
     fields = [{"name": "user" if kind == "id" else "age", "kind": kind}]
     day = encoded(schema=schema_from_dict({**schema_values, "fields": fields}))
-    assert day.array("cells").shape == (4, kind == "id")
-    assert day.array("numbers").shape == (4, kind == "number")
+    assert day.categorical == (["user"] if kind == "id" else [])
+    assert len(day.array("signs")) == (3 if kind == "id" else 0)
+    assert len(day.values()) == len(day.array("signs"))
 
 
 # Byte-identical, whoever encodes, and in whatever order.
@@ -159,7 +163,7 @@ def test_days_are_the_same_bytes_in_whatever_order_they_are_encoded(
                                   for name in ("forwards", "backwards", "alone"))
     assert forwards == backwards
     assert alone.items() < forwards.items()
-    assert len(forwards) == 3 * 10
+    assert len(forwards) == 3 * 11
 
 
 def test_days_are_opened_in_the_order_asked_for(lake, three_days, schema, tmp_path):
@@ -187,7 +191,7 @@ ENCODE = """
 import datetime, json, os, signal, sys
 from pathlib import Path
 import numpy as np
-from dualdnn.data import encoding
+from dualdnn.data import encode_field, encoding
 from dualdnn.data.lake import Lake
 from dualdnn.schema import schema_from_dict
 
@@ -234,8 +238,8 @@ def test_two_processes_at_once_encode_every_day_once(
 def test_a_kill_half_way_leaves_whole_days_and_the_next_call_finishes(
     lake, three_days, schema, tmp_path, encode_elsewhere
 ):
-    # Each of these days has 8 arrays; the kill hits the second day before its fourth.
-    process = encode_elsewhere(kill_at=12)
+    # Each of these days has 9 arrays; the kill hits the second day before its fourth.
+    process = encode_elsewhere(kill_at=13)
     process.communicate(timeout=120)
     assert process.returncode == -signal.SIGKILL
     folder = encoded_folder(tmp_path / "state", lake, schema)
@@ -338,6 +342,7 @@ def test_another_reading_of_the_schema_is_another_encoding(write_day, was_reused
 
 
 def test_two_values_with_one_sign_are_refused(encoded, monkeypatch):
-    monkeypatch.setattr(encoding, "signs_of", lambda field, values: tf.ones(values.shape, tf.int64))
+    monkeypatch.setattr(encode_field, "signs_of",
+                        lambda field, values: tf.ones(values.shape, tf.int64))
     with pytest.raises(DataError, match=r"^field `user`: two values have the same 64-bit sign\. "):
         encoded()

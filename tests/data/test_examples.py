@@ -87,7 +87,8 @@ def test_labels_weights_and_groups_stand_in_the_order_of_the_lake(opened):
     assert examples.weights.tolist() == [1, 0.5, 2, 0] * 3
     assert (examples.groups == 0).tolist() == [not user for day in USERS for user in day]
     assert examples.groups[0] == examples.groups[2] == examples.groups[6]
-    rows, labels, weights = examples.batch(np.array([2, 0]))
+    rows, dense, labels, weights = examples.batch(np.array([2, 0]))
+    assert dense.shape == (2, 0)
     np.testing.assert_array_equal(rows, examples.rows[[2, 0]])
     assert labels.tolist() == [1, 0]
     assert weights.tolist() == [2, 1]
@@ -97,7 +98,7 @@ def test_without_weights_and_groups(opened, schema_values):
     examples = opened(schema=schema_from_dict({**schema_values, "group": None, "weight": None}))
     assert examples.weights is None
     assert examples.groups is None
-    assert examples.batch(np.array([2, 0]))[2].tolist() == [1, 1]
+    assert examples.batch(np.array([2, 0])).weights.tolist() == [1, 1]
 
 
 def test_columns_follow_the_schema(opened):

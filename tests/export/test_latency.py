@@ -18,7 +18,8 @@ def folders(model, examples, tmp_path_factory):
 
 def test_every_tower_is_timed_at_every_batch_size(folders, examples):
     # Seven rows are repeated up to the batch.
-    seconds = measure_latency(folders, examples.rows[:7], calls=3)
+    seconds = measure_latency(folders, {tower: {"rows": examples.rows[:7]} for tower in folders},
+                              calls=3)
     assert list(seconds) == [TEACHER, "s0"]
     for of_tower in seconds.values():
         assert tuple(of_tower) == BATCH_SIZES
@@ -27,7 +28,7 @@ def test_every_tower_is_timed_at_every_batch_size(folders, examples):
 
 def test_a_folder_that_cannot_be_loaded_is_reported(examples, tmp_path):
     with pytest.raises(RuntimeError, match=r"the latency process failed: [\s\S]*SavedModel"):
-        measure_latency({"s0": tmp_path}, examples.rows[:7])
+        measure_latency({"s0": tmp_path}, {"s0": {"rows": examples.rows[:7]}})
 
 
 def test_size_is_that_of_all_files(folders, tmp_path):

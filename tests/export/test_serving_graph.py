@@ -141,7 +141,7 @@ def test_a_number_field_without_boundaries_and_a_table_without_signs(examples):
     bare = replace(
         examples.row_map, signs=np.zeros(0, np.int64), rows=np.zeros(0, np.int32),
         boundaries=np.full_like(examples.row_map.boundaries, np.inf))
-    graph = ServingGraph(schema=SCHEMA, row_map=bare, score=lambda rows: tf.zeros(len(rows)),
+    graph = ServingGraph(schema=SCHEMA, row_map=bare, score=lambda rows, _: tf.zeros(len(rows)),
                          variables=[])
     oov = bare.oov_rows
     assert rows_of(graph).tolist() == [[oov[USER], oov[ITEM], oov[TAGS], 0, 0,

@@ -10,41 +10,50 @@ import tf_keras as keras
 from dualdnn.distillation.objective import Objective, StopGradient
 from dualdnn.errors import ConfigError
 from dualdnn.layers.cross import CrossNetwork
-from dualdnn.layers.embedding import EmbeddingTable
 from dualdnn.layers.hint import HintProjection
+from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
+from dualdnn.schema import Field, Schema
 
 EVERYTHING = Objective(label_weight=0.5, soft_label_weight=1.0, temperature=2.0, logit_weight=0.1,
                        hint_weight=0.3, hints=((-1, -1), (0, 0)))
 LABELS, WEIGHTS, STEP = tf.constant([1.0, 0.0, 1.0]), tf.ones(3), tf.constant(5, tf.int64)
 ROWS = tf.constant([[4, 5, 0], [6, 7, 8], [4, 0, 7]])
+NO_FLOATS = tf.zeros((3, 0))
 
 
-def table_of(name, *, linear):
-    return EmbeddingTable(num_rows=9, embedding_dim=3, field_widths=[1, 2], initial_stddev=1.0,
-                          linear=linear, seed=1, name=name)
+SCHEMA = Schema(name="n", label="y", timestamp="t", fields=(
+    Field(name="a", kind="id"), Field(name="b", kind="ids", max_length=2)))
 
 
-def student_of(objective, table, *, name="light", projections=(4, 6)):
+def embedding_of(name, *, linear):
+    return SharedEmbedding(schema=SCHEMA, table_rows={"main": 9}, embedding_dim=3,
+                           initial_stddev=1.0, linear=linear, seed=1, name=name)
+
+
+def student_of(objective, embedding, *, name="light", projections=(4, 6)):
     return StudentTower(
-        network=Student(hidden_units=[5], seed=1, name=name), table=table, objective=objective,
+        network=Student(hidden_units=[5], seed=1, name=name), embedding=embedding,
+        objective=objective,
         projections=[HintProjection(teacher_units=units, seed=1, name=f"{name}_hint_{i}")
                      for i, units in enumerate(projections)],
     )
 
 
 def model_of(objective=EVERYTHING, *, alone=False, dropout=0.0):
-    table = table_of("shared", linear=True)
+    embedding = embedding_of("shared", linear=True)
     teacher = Teacher(interactions=[CrossNetwork(num_layers=1, seed=1, name="cross")],
                       hidden_units=[6, 4], dropout=dropout, seed=1)
-    students = [student_of(objective, table, projections=(4, 6) if objective.hint_weight else ())]
+    students = [student_of(objective, embedding,
+                           projections=(4, 6) if objective.hint_weight else ())]
     if alone:
-        students.append(student_of(Objective(), table_of("alone", linear=False), name="alone",
+        students.append(student_of(Objective(), embedding_of("alone", linear=False), name="alone",
                                    projections=()))
-    model = DualDNN(table=table, teacher=teacher, students=students)
-    table.linear.assign_add(tf.reshape(tf.range(9.0) / 9, (9, 1)))
+    model = DualDNN(embedding=embedding, teacher=teacher, students=students)
+    linear = embedding.tables["main"].linear
+    linear.assign_add(tf.reshape(tf.range(9.0) / 9, (9, 1)))
     return model
 
 
@@ -161,30 +170,47 @@ def test_initial_weights_do_not_depend_on_what_else_is_in_the_model():
 def test_compute_loss_is_the_sum_of_the_totals():
     model = model_of(alone=True)
     totals = [float(one["total"]) for one in losses_of(model).values()]
-    assert float(model.compute_loss((ROWS, LABELS, WEIGHTS))) == pytest.approx(sum(totals))
+    whole = model.compute_loss((ROWS, NO_FLOATS, LABELS, WEIGHTS))
+    assert float(whole) == pytest.approx(sum(totals))
 
 
 def test_towers_of_one_name_are_refused():
-    table = table_of("shared", linear=False)
+    embedding = embedding_of("shared", linear=False)
     teacher = Teacher(interactions=[], hidden_units=[4], seed=1)
     for names in (("a", "a"), (TEACHER, "a")):
-        students = [student_of(Objective(), table, name=name, projections=()) for name in names]
+        students = [student_of(Objective(), embedding, name=name, projections=()) for name in names]
         with pytest.raises(ConfigError, match="towers must have different names, got teacher, "):
-            DualDNN(table=table, teacher=teacher, students=students)
+            DualDNN(embedding=embedding, teacher=teacher, students=students)
 
 
 @pytest.mark.parametrize("units", [(), (4,), (4, 1), (4, 6, 6)])
 def test_projections_that_do_not_fit_the_hints_are_refused(units):
-    table = table_of("shared", linear=False)
+    embedding = embedding_of("shared", linear=False)
     teacher = Teacher(interactions=[], hidden_units=[6, 4], seed=1)
-    student = student_of(EVERYTHING, table, projections=units)
+    student = student_of(EVERYTHING, embedding, projections=units)
     with pytest.raises(ConfigError, match=r"student light needs projections to \[4, 6\] units"):
-        DualDNN(table=table, teacher=teacher, students=[student])
+        DualDNN(embedding=embedding, teacher=teacher, students=[student])
 
 
 def test_fit_is_refused_because_it_would_train_a_part():
     model = model_of()
     model.compile(optimizer=keras.optimizers.Adam())
-    data = tf.data.Dataset.from_tensor_slices((ROWS, LABELS, WEIGHTS)).batch(3)
+    data = tf.data.Dataset.from_tensor_slices((ROWS, NO_FLOATS, LABELS, WEIGHTS)).batch(3)
     with pytest.raises(NotImplementedError, match=r"trains with dualdnn\.training\.trainer"):
         model.fit(data, verbose=0)
+
+
+def test_a_student_adds_the_frozen_first_order_weights():
+    embedding = embedding_of("shared", linear=True)
+    weights = tf.reshape(tf.range(9.0), (9, 1))
+    embedding.tables["main"].linear.assign(weights)
+    logits = {}
+    for linear in (True, False):
+        network = Student(hidden_units=[5], linear=linear, seed=1, name="light")
+        teacher = Teacher(interactions=[CrossNetwork(num_layers=1, seed=1, name="cross")],
+                          hidden_units=[4], seed=1)
+        model = DualDNN(embedding=embedding, teacher=teacher, students=[
+            StudentTower(network=network, embedding=embedding, objective=Objective())])
+        logits[linear] = model.forward(model.lookup(ROWS), STEP, ["light"])["light"].logits
+    # Row 4 and the mean of 5 and padding; 6 and the mean of 7 and 8; 4 and the mean of 0 and 7.
+    np.testing.assert_allclose(logits[True] - logits[False], [4 + 5, 6 + 7.5, 4 + 7], rtol=1e-5)

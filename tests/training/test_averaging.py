@@ -59,7 +59,7 @@ def stepped(optimizer, steps, catch_up_after=()):
 
 
 def make(l2):
-    table = EmbeddingTable(num_rows=8, embedding_dim=2, field_widths=[1], initial_stddev=0.1,
+    table = EmbeddingTable(num_rows=8, embedding_dim=2, zero_rows=2, initial_stddev=0.1,
                            linear=True, seed=1, name="t")
     return TableOptimizer(TableOptimizerSettings(learning_rate=0.05, l2=l2), table,
                           num_examples=50, averaging=True)

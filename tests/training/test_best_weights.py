@@ -19,7 +19,8 @@ def model(tmp_path_factory):
 
 def change(model):
     for tower in model.towers:
-        for variable in [*model.dense_variables(tower), *model.table_of(tower).columns()]:
+        for variable in [*model.network_variables(tower),
+                         *model.embedding_of(tower).trained_variables()]:
             variable.assign_add(variable * 0.1 + 1)
 
 

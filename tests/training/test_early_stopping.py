@@ -27,7 +27,7 @@ class ScriptedValidation:
         self.labels = trainer.examples.labels[trainer.examples.split.valid]
         self.seen = {tower: [] for tower in script}
 
-    def __call__(self, rows, towers):
+    def __call__(self, rows, towers, dense=None):
         answers = {}
         for tower in towers:
             quality = self.script[tower][len(self.seen[tower])]
@@ -49,7 +49,7 @@ def run_script(examples, folder, script, *, patience=2, epochs=10, **training):
 def assert_best(trainer, tower, *, evaluation, table_of=None):
     """The best weights are those of the named evaluation, bit for bit."""
     model, seen = trainer.model, trainer._scorer.seen
-    columns = len(model.table_of(tower).columns())
+    columns = len(model.embedding_of(tower).trained_variables())
     expected = seen[tower][evaluation - 1]
     if table_of:
         owner, number = table_of
@@ -132,6 +132,6 @@ def test_the_monitor_decides_what_is_better(examples, tmp_path, monitor, best_st
     sure = 3 * sign
     sure[np.argmax(labels)] = -3.5
     answers = iter([0.01 * sign, sure])
-    trainer._scorer = lambda rows, towers: {TEACHER: next(answers).astype(np.float32)}
+    trainer._scorer = lambda rows, towers, dense: {TEACHER: next(answers).astype(np.float32)}
     trainer.run()
     assert trainer.progress[TEACHER].best_step == best_step

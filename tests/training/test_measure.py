@@ -30,10 +30,12 @@ def setting(examples):
     best, scores = BestWeights(), {}
     rows = examples.rows[examples.split.test]
     for step, tower in enumerate(TOWERS):
-        model.table.vectors.assign_add(model.table.vectors)
+        vectors = model.embedding.tables["main"].vectors
+        vectors.assign_add(vectors)
         best.keep(model, tower, step)
         scores[tower] = Scorer(model)(rows, [tower])[tower]
-    model.table.vectors.assign(0 * model.table.vectors)
+    vectors = model.embedding.tables["main"].vectors
+    vectors.assign(0 * vectors)
     return model, best, scores
 
 
@@ -92,10 +94,10 @@ def test_new_and_known_divide_the_rows(measured, examples):
 
 def test_parameters_are_those_of_a_served_tower(setting, examples):
     model, rows = setting[0], examples.row_map.num_rows
-    # Input of 4 fields x 4 floats; 6 hidden units; no hint projections, no linear weights.
+    # Input of 4 fields x 4 floats; 6 hidden units; no hint projections; vectors and linear weights.
     light = (16 * 6 + 6) + (6 + 1)
     assert count_parameters(model, "s0") == {
-        "params_dense": light, "params_embedding": 4 * rows, "bytes_dense": 4 * light}
+        "params_dense": light, "params_embedding": 5 * rows, "bytes_dense": 4 * light}
     # One cross layer, 8 and 4 units, an output over both; vectors and linear weights.
     heavy = (16 * 16 + 16) + (16 * 8 + 8) + (8 * 4 + 4) + (16 + 4 + 1)
     assert count_parameters(model, TEACHER) == {

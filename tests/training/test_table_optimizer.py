@@ -11,7 +11,7 @@ ROWS, DIM, STEPS, EXAMPLES = 30, 3, 120, 50
 
 
 def optimizer_for(method, *, l2=4.0, learning_rate=0.05, linear=True, num_examples=EXAMPLES):
-    table = EmbeddingTable(num_rows=ROWS, embedding_dim=DIM, field_widths=[1, 2],
+    table = EmbeddingTable(num_rows=ROWS, embedding_dim=DIM, zero_rows=3,
                            initial_stddev=0.3, linear=linear, seed=1, name="table")
     settings = TableOptimizerSettings(method=method, learning_rate=learning_rate, l2=l2)
     return TableOptimizer(settings, table, num_examples=num_examples)

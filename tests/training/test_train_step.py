@@ -34,10 +34,10 @@ def step_for(model, *, clip_norm=None, learning_rate=0.01, l2=1.0):
 def run(train_step, examples, *, training=None, steps=range(1), weights=None):
     """Take the steps on 40 rows each; returns the losses and verdicts of the last."""
     for step in steps:
-        rows, labels, ones = examples.batch(examples.split.train[40 * step : 40 * step + 40])
-        done = train_step.run(
-            training or train_step.model.towers, tf.constant(rows), tf.constant(labels),
-            tf.constant(ones if weights is None else weights), tf.constant(step, tf.int64))
+        batch = examples.batch(examples.split.train[40 * step : 40 * step + 40])
+        if weights is not None:
+            batch = batch._replace(weights=weights)
+        done = train_step.run(training or train_step.model.towers, batch, step)
     return done
 
 
@@ -116,19 +116,19 @@ def gradients_of(train_step, tower):
     moments = train_step.dense_optimizers[tower].variables[1::2]  # after the count of steps
     dense = [moment.numpy() / 0.1 for moment in moments]
     assert [m.shape for m in dense] == [v.shape for v in model.dense_variables(tower)]
-    table = train_step.table_optimizers[model.table_of(tower).name]
+    table = train_step.table_optimizers[model.embedding_of(tower).name]
     return dense, [slots[0].numpy() / 0.1 for slots in table.slots]
 
 
 def test_gradients_equal_those_of_a_plain_tape(examples):
     model = build_model(examples, [EVERYTHING], dropout=0.0)
-    rows, labels, weights = map(tf.constant, examples.batch(examples.split.train[:40]))
+    rows, dense, labels, weights = map(tf.constant, examples.batch(examples.split.train[:40]))
     watched = {tower: model.dense_variables(tower) for tower in model.towers}
     with tf.GradientTape() as tape:
-        outputs = model.forward(model.lookup(rows), tf.constant(0, tf.int64))
+        outputs = model.forward(model.lookup(rows, dense), tf.constant(0, tf.int64))
         losses = model.tower_losses(outputs, labels, weights)
         total = losses[TEACHER]["total"] + losses["s0"]["total"]
-    dense, table = tape.gradient(total, (watched, model.table.columns()))
+    dense, table = tape.gradient(total, (watched, model.embedding.tables["main"].columns()))
     train_step = step_for(model)
     run(train_step, examples)
     for tower in model.towers:
@@ -161,11 +161,10 @@ def test_weight_zero_equals_dropping_the_row(examples):
     masked, dropped = (build_model(examples, [EVERYTHING], dropout=0.0, alone=True)
                        for _ in range(2))
     for model, kept in ((masked, slice(None)), (dropped, slice(30))):
-        rows, labels, weights = examples.batch(index[kept])
-        weights[30:] = 0
+        batch = examples.batch(index[kept])
+        batch.weights[30:] = 0
         train_step = step_for(model)
-        train_step.run(model.towers, tf.constant(rows), tf.constant(labels), tf.constant(weights),
-                       tf.constant(0, tf.int64))
+        train_step.run(model.towers, batch, 0)
         for optimizer in train_step.table_optimizers.values():
             optimizer.catch_up()
     for tower in masked.towers:

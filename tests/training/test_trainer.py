@@ -217,7 +217,7 @@ def test_a_teacher_that_is_not_finite_ends_the_run_and_keeps_good_checkpoints(
         if where == "table":
             # A row that the next batch does not read: only a look at the table can tell.
             unread = set(range(1, 60)) - set(examples.rows[trainer._batch()].ravel())
-            model.table.linear[min(unread)].assign([np.inf])
+            model.embedding.tables["main"].linear[min(unread)].assign([np.inf])
         else:
             bias = model.teacher.output_layer.bias if where == "output" else (
                 model.teacher.mlp.dense[0].bias)

@@ -1,0 +1,160 @@
+"""Negatives that were sampled: training stays in the sampled space, what is served does not."""
+
+import dualdnn  # noqa: F401, I001  (first: it selects the Keras API)
+
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from dualdnn.data.examples import open_examples
+from dualdnn.data.lake import Lake
+from dualdnn.data.window import TimeFraction
+from dualdnn.distillation.objective import Objective
+from dualdnn.evaluation.metrics import auc, calibration, log_loss, sigmoid
+from dualdnn.export.serving_graph import ServingGraph
+from dualdnn.export.student import export_student
+from dualdnn.models.dual_dnn import TEACHER
+from dualdnn.schema import schema_from_dict
+from dualdnn.training.measure import measure, score_with_best
+from dualdnn.training.table_optimizer import TableOptimizerSettings
+from tests.tiny_run import build_model, build_trainer
+
+ROWS, ITEMS = 12_000, 8
+
+
+def write_lake(path, *, sampled):
+    """Clicks by item; of the negatives one in four or one in two is kept, whatever the item."""
+    rng = np.random.default_rng(5)
+    chance = np.linspace(0.02, 0.3, ITEMS)
+    item = rng.integers(0, ITEMS, ROWS)
+    click = rng.random(ROWS) < chance[item]
+    rate = np.where(np.arange(ROWS) % 2, 0.25, 0.5)
+    kept = click | (rng.random(ROWS) < rate) if sampled else np.ones(ROWS, bool)
+    folder = path / "dt=2024-01-01"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({
+        "click": click[kept].astype(np.int64), "ts": np.arange(ROWS)[kept] + 1_704_067_200,
+        "item": item[kept], "rate": rate[kept], "weight": np.ones(int(kept.sum())),
+    }), folder / "part.parquet")
+    (folder / "_SUCCESS").touch()
+    return Lake(path)
+
+
+def opened(folder, *, sampled, rate, weight=None):
+    lake = Lake(folder / "lake") if (folder / "lake").exists() else write_lake(
+        folder / "lake", sampled=sampled)
+    schema = schema_from_dict({"name": "sampled", "label": "click", "timestamp": "ts",
+                               "sampling_rate": rate, "weight": weight,
+                               "fields": [{"name": "item", "kind": "id", "side": "item"}]})
+    return lake, open_examples(lake=lake, schema=schema, state=folder / "state",
+                               window=TimeFraction(train=0.7, valid=0.0, test=0.3))
+
+
+def trained(examples, folder):
+    model = build_model(examples, [Objective(soft_label_weight=1.0)], dropout=0.0)
+    trainer = build_trainer(examples, model, folder / "run", batch_size=256, epochs=3,
+                            table=TableOptimizerSettings(learning_rate=0.05))
+    trainer.run()
+    return model, trainer.best
+
+
+@pytest.fixture(scope="module")
+def sampled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sampled")
+    lake, examples = opened(folder, sampled=True, rate="rate")
+    return lake, examples, *trained(examples, folder)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    _, examples = opened(folder, sampled=False, rate=None)
+    return examples, *trained(examples, folder)
+
+
+def test_training_does_not_know_of_the_rate(tmp_path_factory, sampled):
+    _, examples, model, best = sampled
+    folder = tmp_path_factory.mktemp("blind")
+    _, blind = opened(folder, sampled=True, rate=None)
+    other, its_best = trained(blind, folder)
+    index = examples.split.test
+    for mine, theirs in zip(score_with_best(model, best, examples, index).values(),
+                            score_with_best(other, its_best, blind, index).values(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_metrics_are_of_the_corrected_scores_with_negatives_weighted_up(sampled):
+    _, examples, model, best = sampled
+    index = examples.split.test
+    measured, logits = measure(model, best, examples, index, slices=["item"])
+    labels = examples.labels[index]
+    weights = np.where(labels == 0, 1 / examples.sampling_rates[index], 1)
+    for tower, raw in logits.items():
+        served = raw + np.log(examples.negative_rate)
+        assert measured[tower]["log_loss"] == pytest.approx(log_loss(labels, served, weights))
+        assert measured[tower]["calibration"] == pytest.approx(
+            calibration(labels, sigmoid(served), weights), rel=1e-6)
+        assert measured[tower]["auc"] == auc(labels, served)
+        assert "ece" not in measured[tower]
+        assert "weighted" not in measured[tower]
+        one = labels[examples.rows[index, 0] == examples.rows[index[0], 0]]
+        assert len(one) in [s["rows"] for s in measured[tower]["slices"].values()]
+
+
+def test_weights_multiply_what_a_negative_stands_for(sampled, tmp_path_factory):
+    _, examples, model, best = sampled
+    index = examples.split.test
+    plain, _ = measure(model, best, examples, index)
+    rng = np.random.default_rng(0)
+    weighted = dataclasses.replace(
+        examples, weights=rng.random(len(examples.labels)).astype(np.float32))
+    numbers, logits = measure(model, best, weighted, index)
+    labels = examples.labels[index]
+    both = weighted.weights[index] * np.where(labels == 0, 1 / examples.sampling_rates[index], 1)
+    served = logits[TEACHER] + np.log(examples.negative_rate)
+    assert numbers[TEACHER]["log_loss"] == plain[TEACHER]["log_loss"]
+    assert numbers[TEACHER]["weighted"]["log_loss"] == pytest.approx(
+        log_loss(labels, served, both))
+
+
+def test_calibration_is_that_of_the_unsampled_run_within_its_error(sampled, whole):
+    _, examples, model, best = sampled
+    for tower in (TEACHER, "s0"):
+        numbers = [measure(m, b, e, e.split.test)[0][tower]["calibration"]
+                   for e, m, b in ((examples, model, best), whole)]
+        # About 570 clicks in the test part: one standard error is 4%, or 6% of the difference.
+        assert numbers[0] == pytest.approx(numbers[1], abs=0.15)
+        assert numbers[0] == pytest.approx(1, abs=0.15)
+
+
+def test_the_exported_graph_corrects_probability_and_logit(sampled, tmp_path):
+    lake, examples, model, best = sampled
+    exported, answers = export_student(model=model, best=best, examples=examples, lake=lake,
+                                       student="s0", folder=tmp_path / "out", manifest={})
+    assert exported.parity_max_abs <= 1e-6
+    manifest = json.loads((exported.path / "manifest.json").read_text())
+    rate = examples.negative_rate
+    assert manifest["sampling_rate"] == rate
+    assert 0.25 < rate < 0.5
+    index = examples.split.test
+    raw = score_with_best(model, best, examples, index)["s0"]
+    answer = tf.saved_model.load(str(exported.path)).signatures["encoded"](
+        rows=tf.constant(examples.rows[index]))
+    p = sigmoid(raw)
+    np.testing.assert_allclose(answer["probability"], p / (p + (1 - p) / rate), rtol=1e-5)
+    np.testing.assert_allclose(answer["logit"], raw + np.log(rate), rtol=1e-5, atol=1e-6)
+    assert 0 < answers[0]["probability"] < 0.6
+
+
+def test_without_sampling_nothing_is_added(whole):
+    examples, _, _ = whole
+    assert examples.negative_rate == 1
+    graph = ServingGraph(schema=examples.schema, row_map=examples.row_map, variables=[],
+                         score=lambda rows, _: tf.fill([len(rows)], 0.3))
+    assert graph._answer(tf.zeros((2, 1), tf.int32), None)["logit"].numpy().tolist() == [
+        np.float32(0.3)] * 2
