@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ _log = logging.getLogger(__name__)
 # mlflow refuses longer parameter values and tags.
 _LONGEST_PARAMETER = 6000
 _LONGEST_TAG = 5000
+CHAMPION_ALIAS = "champion"
 
 
 def default_uri(outputs: Path) -> str:
@@ -34,6 +36,21 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[name] = str(value)[:_LONGEST_PARAMETER]
     return flat
+
+
+@contextlib.contextmanager
+def _opened(uri: str, outputs: Path) -> Iterator[Any]:
+    """An mlflow client, and as long as the block lasts no other process opens the store."""
+    # mlflow reports usage to its makers unless told otherwise; whoever wants that, says so.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    for noisy in ("mlflow", "alembic"):  # after the import, which sets its own levels
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    outputs.mkdir(parents=True, exist_ok=True)
+    # The first use migrates the database; two processes at once would break it.
+    with lock(outputs.resolve() / ".mlflow.lock", wait=True):
+        yield MlflowClient(tracking_uri=uri)
 
 
 class MlflowRun:
@@ -64,16 +81,7 @@ class MlflowRun:
             self._client = None
 
     def _open(self, outputs: Path, experiment: str, name: str, run_id: str | None) -> None:
-        # mlflow reports usage to its makers unless told otherwise; whoever wants that, says so.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        from mlflow import MlflowClient
-
-        for noisy in ("mlflow", "alembic"):  # after the import, which sets its own levels
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        outputs.mkdir(parents=True, exist_ok=True)
-        # The first use migrates the database; two processes at once would break it.
-        with lock(outputs.resolve() / ".mlflow.lock", wait=True):
-            client = MlflowClient(tracking_uri=self.uri)
+        with _opened(self.uri, outputs) as client:
             found = client.get_experiment_by_name(experiment)
             experiment_id = found.experiment_id if found else client.create_experiment(
                 # Else artifacts land in the folder that the command was started in.
@@ -136,6 +144,64 @@ class MlflowRun:
         if self._client is not None:
             status = "FINISHED" if succeeded else "FAILED"
             self._attempt(lambda: self._client.set_terminated(self.run_id, status=status))
+
+
+class MlflowRegistry:
+    """Published versions as a registered model; its alias `champion` follows `champion.json`.
+
+    mlflow numbers versions by itself: one of ours is known there by its folder, and has its
+    number as the tag `dualdnn.version`.
+    """
+
+    def __init__(self, *, uri: str, outputs: Path) -> None:
+        """Use a store.
+
+        Args:
+            uri: of the tracking store, which is the registry as well.
+            outputs: folder of the lock that guards the first migration.
+        """
+        self.uri = uri
+        self.outputs = outputs
+
+    def follow(self, *, name: str, versions: Mapping[int, Path], champion: int) -> None:
+        """Know exactly `versions` of the model `name`, and point its alias at the champion.
+
+        What is right already is not written. Whatever goes wrong is a warning: the next command
+        of the model does it again.
+
+        Args:
+            name: of the registered model.
+            versions: folders by number; others of the same parent folder are forgotten.
+            champion: the number that the alias points at; removed where it has no folder.
+        """
+        try:
+            with _opened(self.uri, self.outputs) as client:
+                self._follow(client, name, versions, champion)
+        except Exception as error:  # tracking must never end a publish
+            _log.warning("mlflow at %s: %s. The alias `champion` of %s was not brought to version "
+                         "%d; the next command does it.", self.uri, " ".join(str(error).split()),
+                         name, champion)
+
+    def _follow(self, client: Any, name: str, versions: Mapping[int, Path], champion: int) -> None:
+        wanted = {path.absolute().as_uri(): number for number, path in versions.items()}
+        if not client.search_registered_models(f"name='{name}'"):
+            client.create_registered_model(name)
+        known = {found.source: found.version
+                 for found in client.search_model_versions(f"name='{name}'", max_results=10_000)}
+        for source in wanted.keys() - known.keys():
+            known[source] = client.create_model_version(
+                name, source, tags={"dualdnn.version": str(wanted[source])}).version
+        target = {number: known[source] for source, number in wanted.items()}.get(champion)
+        alias = client.get_registered_model(name).aliases.get(CHAMPION_ALIAS)
+        if target is None and alias is not None:
+            client.delete_registered_model_alias(name, CHAMPION_ALIAS)
+        elif target is not None and str(alias) != str(target):
+            client.set_registered_model_alias(name, CHAMPION_ALIAS, str(target))
+        # Last: an alias goes with its version, and the old champion may be among them.
+        parents = {source.rpartition("/")[0] for source in wanted}
+        for source in known.keys() - wanted.keys():
+            if source.rpartition("/")[0] in parents:
+                client.delete_model_version(name, str(known[source]))
 
 
 class TensorBoardWriter:
