@@ -77,8 +77,8 @@ def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     Returns:
         Rows of `tower` (unique: `teacher`, `NAME`, `NAME.CONTROL`), `role` (teacher, student,
         control, reference), `name` (the last part of `tower`) and those of the table's numbers
-        that were measured. The top-level `control` repeats the first student's and is read only where no
-        student has one.
+        that were measured. The top-level `control` repeats the first student's and is read only
+        where no student has one.
     """
     given = plain(report)
     rows: list[dict[str, Any]] = []

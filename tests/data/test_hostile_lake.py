@@ -10,6 +10,7 @@ import os
 import random
 import shutil
 import struct
+import threading
 from dataclasses import dataclass
 from collections.abc import Callable
 from pathlib import Path
@@ -625,7 +626,7 @@ def test_the_same_rows_twice_count_twice(root, tmp_path):
     assert [day.rows for day in opened(root, tmp_path).days] == [68, 102, 68]
 
 
-def test_any_flipped_byte_of_a_file_with_checksums_is_noticed_or_changes_nothing(root):
+def test_flipped_bytes_along_the_pages_are_noticed_or_change_nothing(root):
     lake, day = Lake(root), datetime.date(2024, 1, 2)
     path = root / "dt=2024-01-02" / "a.parquet"
     data, sound = path.read_bytes(), repr(lake.read(day, SCHEMA).to_pydict())
@@ -668,7 +669,10 @@ class Rewritten(Lake):
     def read(self, day, schema):
         found = super().read(day, schema)
         if str(day) == DAYS[1]:
-            write(sound_table(99, DAYS[1]), self.path / f"dt={day}" / "a.parquet")
+            path = self.path / f"dt={day}" / "a.parquet"
+            aside = path.with_name(f".{threading.get_ident()}")
+            write(sound_table(99, DAYS[1]), aside)
+            aside.rename(path)
         return found
 
 
@@ -678,7 +682,10 @@ class Growing(Lake):
     def read(self, day, schema):
         found = super().read(day, schema)
         if str(day) == DAYS[1]:
-            write(sound_table(99, DAYS[1]), self.path / f"dt={day}" / "c.parquet")
+            path = self.path / f"dt={day}" / "c.parquet"
+            aside = path.with_name(f".{threading.get_ident()}")
+            write(sound_table(99, DAYS[1]), aside)
+            aside.rename(path)
         return found
 
 
