@@ -7,13 +7,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from benchmarks.quality.simulated_references import fitted_weights, one_hot, tuned
 from dualdnn.data.examples import open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.simulator.settings import FeedSettings
 from dualdnn.data.sources.simulated_feed import SimulatedFeed
 from dualdnn.data.window import Rolling
 from dualdnn.errors import ConfigError
+from dualdnn.evaluation.linear_reference import fitted_weights, one_hot, tuned
 from dualdnn.schema import schema_from_dict
 
 CONF = Path(__file__).resolve().parents[3] / "conf" / "data" / "simulated_feed.yaml"

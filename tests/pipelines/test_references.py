@@ -1,0 +1,63 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from benchmarks.quality.in_process import checked_plan
+from dualdnn.data.window import Rolling
+from dualdnn.evaluation.feed_references import feed_references
+from pipelines.build import open_plan_data
+from pipelines.references import reference_section
+
+SMALL = ["data=simulated_feed", "data.source.rows=48000", "data.source.days=6",
+         "data.source.users=60", "data.source.new_items_a_day=3", "window=rolling",
+         "window.days=5", "window.valid_days=1"]
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory):
+    state = tmp_path_factory.mktemp("state")
+    plan, _ = checked_plan([*SMALL, f"paths.state={state}"])
+    return plan, open_plan_data(plan, state), state
+
+
+def test_the_section_orders_the_references_and_measures_the_distance(feed):
+    plan, examples, state = feed
+    found = feed_references(plan.source, plan.lake, examples, state / "references")
+    truth, linear = found.logits["truth"], found.logits["best_linear"]
+    section = reference_section(plan, examples, {
+        "teacher": found.logits["true_form"], "light": linear}, state)
+    metrics = section["references"]
+    assert list(metrics) == ["truth", "true_form", "best_linear"]
+    # On a few thousand rows a fit may rank the test rows as well as the truth does, by luck.
+    assert metrics["true_form"]["auc"] > metrics["best_linear"]["auc"]
+    assert metrics["truth"]["log_loss"] < metrics["best_linear"]["log_loss"]
+    # A tower that scores as the fitted form has closed all of the distance, the linear one none.
+    assert section["closed"]["all_rows"] == {"teacher": pytest.approx(1.0), "light": 0.0}
+    # Labels were drawn from the truth: it is calibrated.
+    labels = examples.labels[examples.split.test]
+    spread = np.sqrt(np.sum(1 / (2 + 2 * np.cosh(truth)))) / len(labels)
+    assert abs(np.mean(1 / (1 + np.exp(-truth))) - labels.mean()) < 4 * spread
+
+
+def test_fits_are_kept_for_the_same_split_and_made_again_for_another(feed):
+    plan, examples, state = feed
+    folder = state / "references"
+    first = feed_references(plan.source, plan.lake, examples, folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
+    again = feed_references(plan.source, plan.lake, examples, folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")} == before
+    for name, logits in first.logits.items():
+        np.testing.assert_array_equal(logits, again.logits[name])
+    other = replace(plan, window=Rolling(days=4, valid_days=1, as_of="2024-01-05"))
+    feed_references(plan.source, plan.lake, open_plan_data(other, state), folder)
+    assert len(list(folder.glob("*.npz"))) == len(before) + 1
+
+
+def test_other_data_and_a_switch_that_is_off_have_no_references(feed):
+    plan, examples, state = feed
+    assert reference_section(replace(plan, references=False), examples, {}, state) == {}
+    assert reference_section(replace(plan, source=None), examples, {}, state) == {}
+    without = replace(examples, split=replace(examples.split, valid=np.zeros(0, np.int64)))
+    assert reference_section(plan, without, {}, state) == {}
