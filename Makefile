@@ -26,7 +26,8 @@ define NEEDS_PYTHON
 	echo "Name another one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 endef
 # Each writes one table of the README.
-TABLES := benchmarks.training.throughput benchmarks.quality.core_table
+TABLES := benchmarks.training.throughput benchmarks.quality.core_table benchmarks.quality.feed_table \
+	benchmarks.data.readers benchmarks.data.encoding benchmarks.data.simulator benchmarks.data.large_feed
 
 .PHONY: run test prove lint lock venv
 

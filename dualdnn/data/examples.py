@@ -15,7 +15,7 @@ import numpy as np
 
 from dualdnn.data.encoding import EncodedDay, encode_days
 from dualdnn.data.lake import Lake
-from dualdnn.data.row_map import RowMap, build_row_map
+from dualdnn.data.row_map import RowMap, build_row_map, readings
 from dualdnn.data.translation import translate_day
 from dualdnn.data.window import Given, Split, Window
 from dualdnn.errors import DataError
@@ -135,7 +135,7 @@ def _allocated(shape: tuple[int, int], dtype: type, state: Path) -> np.ndarray:
 def _sampling_rates(schema: Schema, days: list[EncodedDay], rows: int) -> np.ndarray | None:
     if schema.rate_column:
         return np.concatenate([day.array("rates") for day in days])
-    if schema.sampling_rate is None:
+    if schema.sampling_rate is None or schema.sampling_rate == 1.0:
         return None
     return np.full(rows, schema.sampling_rate, np.float32)
 
@@ -145,6 +145,21 @@ def _fingerprint(days: list[EncodedDay], row_map: RowMap) -> str:
     for vectors in row_map.vectors.values():
         digest.update(np.ascontiguousarray(vectors).tobytes())
     return digest.hexdigest()
+
+
+def _check_row_map(row_map: RowMap, kept: Schema) -> None:
+    """Rows of another schema would be read without a word, as the wrong ones."""
+    advice = "Use the schema and the kind of window that the model was trained with."
+    if len(row_map.made_for) != len(kept.fields):
+        raise DataError(
+            f"the row map was built for {len(row_map.made_for)} fields, but this window and "
+            f"schema leave {len(kept.fields)}: {', '.join(field.name for field in kept.fields)}. "
+            + advice
+        )
+    for was, now in zip(row_map.made_for, readings(kept), strict=True):
+        if was != now:
+            raise DataError(f"the row map was built for the field {was}, but this schema has "
+                            f"{now} in its place. {advice}")
 
 
 def open_examples(
@@ -197,12 +212,8 @@ def open_examples(
     if not len(split.train):
         raise DataError(f"the window leaves no row to train on: {starts[-1]} rows in all.")
 
-    if row_map is not None and len(row_map.oov_rows) != len(kept.fields):
-        raise DataError(
-            f"the row map was built for {len(row_map.oov_rows)} fields, but this window and "
-            f"schema leave {len(kept.fields)}: {', '.join(field.name for field in kept.fields)}. "
-            "Use the schema and the kind of window that the model was trained with."
-        )
+    if row_map is not None:
+        _check_row_map(row_map, kept)
     if row_map is None:
         parts: list[np.ndarray | None] = []
         for start, stop in itertools.pairwise(starts):

@@ -30,6 +30,7 @@ class RowMap:
     own row.
 
     Attributes:
+        made_for: what each field of its schema was, see `readings`.
         table_rows: rows of each table, by name.
         signs: (admitted,) int64, ascending.
         rows: (admitted,) int32, the row of each sign.
@@ -43,6 +44,7 @@ class RowMap:
         vectors: pre-trained rows (rows, size) float32, by the name of their table.
     """
 
+    made_for: Sequence[str]
     table_rows: Mapping[str, int]
     signs: np.ndarray
     rows: np.ndarray
@@ -96,7 +98,7 @@ class RowMap:
         own = place[self.fields] >= 0
         tables = kept.tables()
         return RowMap(
-            table_rows={name: self.table_rows[name] for name in tables},
+            made_for=readings(kept), table_rows={name: self.table_rows[name] for name in tables},
             signs=self.signs[own], rows=self.rows[own], fields=place[self.fields[own]],
             last_seen=self.last_seen[own], oov_rows=self.oov_rows[positions],
             bucket_rows=self.bucket_rows[positions], boundaries=self.boundaries[positions],
@@ -110,14 +112,22 @@ class RowMap:
             np.save(folder / f"{name}.npy", getattr(self, name))
         for name, vectors in self.vectors.items():
             np.save(folder / f"{name}.npy", vectors)
-        about = {"table_rows": dict(self.table_rows), "vectors": list(self.vectors)}
+        about = {"made_for": list(self.made_for), "table_rows": dict(self.table_rows),
+                 "vectors": list(self.vectors)}
         (folder / "row_map.json").write_text(json.dumps(about))
+
+
+def readings(schema: Schema) -> list[str]:
+    """Of each field, all that decides which row a value is read as."""
+    left_out = ("side", "min_count", "label_statistic", "file", "frozen")
+    return [json.dumps({key: value for key, value in field.to_dict().items()
+                        if key not in left_out}, sort_keys=True) for field in schema.fields]
 
 
 def load_row_map(folder: Path) -> RowMap:
     """Read what `RowMap.save` wrote."""
     about = json.loads((folder / "row_map.json").read_text())
-    return RowMap(table_rows=about["table_rows"],
+    return RowMap(made_for=about["made_for"], table_rows=about["table_rows"],
                   vectors={name: np.load(folder / f"{name}.npy") for name in about["vectors"]},
                   **{name: np.load(folder / f"{name}.npy") for name in _ARRAYS})
 
@@ -269,7 +279,7 @@ def build_row_map(
     every = np.concatenate([*signs, np.zeros(0, np.int64)])
     order = np.argsort(every, kind="stable")
     return RowMap(
-        table_rows=table_rows, signs=every[order],
+        made_for=readings(schema), table_rows=table_rows, signs=every[order],
         rows=np.concatenate([*rows, np.zeros(0, np.int32)])[order],
         fields=np.concatenate([*fields, np.zeros(0, np.int32)])[order],
         last_seen=np.concatenate([*seen, np.zeros(0, np.int32)])[order],

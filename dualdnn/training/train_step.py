@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -59,6 +60,41 @@ class TrainStep:
             for tower in model.towers
         }
         self._compiled: dict[tuple[str, ...], tf.types.experimental.ConcreteFunction] = {}
+
+    def named_variables(self) -> dict[str, tf.Variable]:
+        """All that changes, by names that do not depend on what else is in the process."""
+        named: dict[str, tf.Variable] = {}
+        for table in self.model.tables(self.model.towers):
+            optimizer = self.table_optimizers[table.name]
+            for i, variable in enumerate([*table.columns(), *optimizer.variables()]):
+                named[f"table/{table.name}/{i}"] = variable
+        for tower in self.model.towers:
+            dense = self.model.dense_variables(tower)
+            slots = self.dense_optimizers[tower].variables
+            averages = self.dense_averages[tower].averages
+            for i, variable in enumerate([*dense, *slots, *averages]):
+                named[f"tower/{tower}/{i}"] = variable
+        return named
+
+    def catch_up(self) -> None:
+        """Bring every table up to date, as scoring, checkpoint and export need it."""
+        for optimizer in self.table_optimizers.values():
+            optimizer.catch_up()
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the averages of all weights into the model, and take them out again."""
+        self.catch_up()
+        parts: list[DenseAverage | TableOptimizer] = [
+            *self.dense_averages.values(), *self.table_optimizers.values()
+        ]
+        for part in parts:
+            part.exchange()
+        try:
+            yield
+        finally:
+            for part in parts:
+                part.exchange()
 
     def is_compiled(self, training: Sequence[str]) -> bool:
         """Has this set of towers taken a step before?"""

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import tensorflow as tf
 
 from dualdnn.data.examples import Examples
 from dualdnn.errors import DataError, NonFiniteError
 from dualdnn.evaluation.metrics import auc, log_loss
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
-from dualdnn.training.averaging import DenseAverage
 from dualdnn.training.best_weights import BestWeights, best_weights_from
 from dualdnn.training.checkpoint import CheckpointFolder, restore
 from dualdnn.training.progress import Progress
@@ -222,27 +219,12 @@ class Trainer:
             return
         training = self.training_towers
         labels = self.examples.labels[valid]
-        with self._averaged():
+        with self.train_step.averaged():
             self._judge_all(labels, self._scorer(self.examples.rows[valid], training,
                                                  self.examples.dense[valid]))
         # Only now: the students were scored with the table as it was.
         if self.progress[TEACHER].status == "stopped" and not self._teacher_rests:
             self._rest_on_best_teacher()
-
-    @contextlib.contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Put the averages of all weights into the model, and take them out again."""
-        self.catch_up()
-        parts: list[DenseAverage | TableOptimizer] = [
-            *self.train_step.dense_averages.values(), *self.train_step.table_optimizers.values()
-        ]
-        for part in parts:
-            part.exchange()
-        try:
-            yield
-        finally:
-            for part in parts:
-                part.exchange()
 
     def _judge_all(self, labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> None:
         for tower, logits in scores.items():
@@ -286,11 +268,11 @@ class Trainer:
 
     def _finish(self) -> None:
         """Close the last part of a pass and, without validation, take the last weights as best."""
-        self.catch_up()
+        self.train_step.catch_up()
         if self._running:
             self._record_losses()
         if not len(self.examples.split.valid):
-            with self._averaged():
+            with self.train_step.averaged():
                 for tower in self.training_towers:
                     self.progress[tower].best_step = self.step
                     self.best.keep(self.model, tower, self.step)
@@ -300,27 +282,7 @@ class Trainer:
         return {tower: {key: value for key, value in asdict(state).items() if key != "waited"}
                 for tower, state in self.progress.items()}
 
-    def catch_up(self) -> None:
-        """Bring every table up to date, as scoring, checkpoint and export need it."""
-        for optimizer in self.train_step.table_optimizers.values():
-            optimizer.catch_up()
-
     # --- checkpoints ---
-
-    def _variables(self) -> dict[str, tf.Variable]:
-        """Every variable by a name that does not depend on what else is in the process."""
-        named: dict[str, tf.Variable] = {}
-        for table in self.model.tables(self.model.towers):
-            optimizer = self.train_step.table_optimizers[table.name]
-            for i, variable in enumerate([*table.columns(), *optimizer.variables()]):
-                named[f"table/{table.name}/{i}"] = variable
-        for tower in self.model.towers:
-            dense = self.model.dense_variables(tower)
-            slots = self.train_step.dense_optimizers[tower].variables
-            averages = self.train_step.dense_averages[tower].averages
-            for i, variable in enumerate([*dense, *slots, *averages]):
-                named[f"tower/{tower}/{i}"] = variable
-        return named
 
     def _configuration(self) -> dict[str, Any]:
         """What a checkpoint and the run that resumes it must agree on, by name."""
@@ -344,9 +306,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of the whole state and prune older ones."""
-        self.catch_up()
+        self.train_step.catch_up()
         best, best_state = self.best.to_arrays()
-        self._checkpoints.write(self.step, {**self._variables(), **best}, {
+        self._checkpoints.write(self.step, {**self.train_step.named_variables(), **best}, {
             "step": self.step, "history": self.history, "timed_seconds": self.timed_seconds,
             "timed_examples": self.timed_examples, "teacher_rests": self._teacher_rests,
             "progress": {tower: asdict(p) for tower, p in self.progress.items()},
@@ -364,7 +326,7 @@ class Trainer:
         if newest is None:
             return False
         folder, state, arrays = newest
-        restore(self._variables(), arrays, folder)
+        restore(self.train_step.named_variables(), arrays, folder)
         self.step = state["step"]
         self.history = state["history"]
         self.timed_seconds = state["timed_seconds"]

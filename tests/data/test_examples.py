@@ -1,4 +1,5 @@
 import datetime
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from dualdnn.data import examples as examples_module
-from dualdnn.data.examples import open_examples
+from dualdnn.data.examples import _check_row_map, open_examples
 from dualdnn.data.row_map import load_row_map
 from dualdnn.data.signs import signs_of
 from dualdnn.data.window import Given, RandomFraction, Rolling, TimeFraction
@@ -248,6 +249,16 @@ def test_a_row_map_of_other_fields_is_refused(opened, with_statistic):
     with pytest.raises(DataError, match=r"^the row map was built for 2 fields, but this window "
                        r"and schema leave 3: user, tags, age\. Use the schema and the kind of"):
         opened(window=ROLLING, schema=with_statistic, row_map=trained.row_map)
+
+
+def test_a_row_map_of_as_many_other_fields_is_refused(opened, schema):
+    trained = opened()
+    first, *others = schema.fields
+    changed = replace(schema, fields=(replace(first, name="weight_id"), *others))
+    for other in (replace(schema, fields=(*others, first)), changed):
+        with pytest.raises(DataError, match=r"^the row map was built for the field .*user.*, but "
+                           r"this schema has .* in its place\. Use the schema and the kind"):
+            _check_row_map(trained.row_map, other)
 
 
 # Odd but legal.

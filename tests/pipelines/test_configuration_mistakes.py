@@ -49,7 +49,7 @@ MISTAKES = [
     ("student_overrides=3",
      "student_overrides must be student_overrides.NAME.KEY=VALUE, got 3."),
     ("student_overrides.light.droput=0.1",
-     "student/light.droput is not known; known are hidden_units, activation, dropout, "
+     "student/light.droput is not known; known are hidden_units, activation, dropout, linear, "
      "distillation, optimizer."),
     ("student_overrides.light.dropout=much",
      "student/light.dropout must be a finite number, got 'much'."),
@@ -151,7 +151,7 @@ MISTAKES = [
     ("resume=3", "resume must be true, false or a run folder, got 3."),
     ("resume=nowhere", "resume=nowhere: nowhere is not a run folder: it has no config.yaml."),
     ("+published.price=3", "published.price is not known; known are latency_ratio, size_ratio."),
-    ("+gate=production", "`gate` is not supported by this version; remove it."),
+    ("+pool=3", "`pool` is not supported by this version; remove it."),
 ]
 
 

@@ -66,7 +66,8 @@ def _write_part(world: World, day: int, blocks: range, path: Path) -> tuple[int,
         for block in blocks:
             batch = impressions(world, today, day, block)
             if writer is None:
-                writer = pq.ParquetWriter(path, batch.schema, compression="lz4")
+                writer = pq.ParquetWriter(path, batch.schema, compression="lz4",
+                                          write_page_checksum=True)
             writer.write_batch(batch)
             rows += batch.num_rows
             clicks += int(batch.column("click").to_numpy().sum())

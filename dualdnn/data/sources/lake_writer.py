@@ -174,7 +174,8 @@ def write_lake(rows: RawRows, lake: Path, *, origin: LakeOrigin, ties: Sequence[
             for name, first, size in zip(names, firsts.tolist(), sizes, strict=True):
                 folder = temporary / f"dt={name}"
                 folder.mkdir()
-                pq.write_table(table.slice(first, size), folder / PART_FILE)
+                pq.write_table(table.slice(first, size), folder / PART_FILE,
+                               write_page_checksum=True)
                 (folder / SUCCESS_FILE).touch()
             write_json(temporary / LAKE_FILE, {
                 "made_by": "dualdnn",

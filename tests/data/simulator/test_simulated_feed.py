@@ -30,7 +30,7 @@ def config():
 @pytest.fixture(scope="module")
 def feed_schema(config):
     return schema_from_dict({key: value for key, value in config.items()
-                             if key not in ("source", "lake")})
+                             if key not in ("source", "lake", "sampling_rate")})
 
 
 def opened(folder, schema, **changes):
