@@ -74,6 +74,8 @@ def load_run(run: Path, settings: dict[str, Any], plan: Plan) -> LoadedRun:
             f"{plan.lake.path} has changed since {run}: its days had the fingerprint "
             f"{report['data']['fingerprint'][:12]}, now {examples.fingerprint[:12]}. Restore the "
             "days, or train anew."
+            + (" Or set the DUALDNN_PII_KEY it was trained with." if plan.schema.pii_columns
+               else "")
         )
     model = build_model(plan, examples)
     best = load_best_weights(run / "model", [name for name in model.towers

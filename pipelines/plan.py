@@ -237,10 +237,15 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     evaluation = parse(EvaluationSettings, config.get("evaluation"), "evaluation", found)
     if schema:
         found.extend(_schema_mistakes(schema, evaluation))
-    if evaluation and schema:
+    if schema:
         leaks = window is not None and not window.follows_time
-        found.extend(evaluation.mistakes([field.name for field in schema.fields
-                                          if not (leaks and field.label_statistic)]))
+        kept = [field for field in schema.fields if not (leaks and field.label_statistic)]
+        if all(field.privileged for field in kept):
+            found.append("data.fields: this window drops label statistics, and no other field is "
+                         "left that a student may read. Add one, or choose a window that follows "
+                         "time.")
+        if evaluation:
+            found.extend(evaluation.mistakes([field.name for field in kept]))
     for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking"),
                       (PublishedFigures, "published")):
         parse(cls, config.get(name), name, found)

@@ -51,6 +51,8 @@ class RunRecord:
                 f"{plan.lake.path} has changed since {self.run} was started: its days had the "
                 f"fingerprint {earlier['fingerprint'][:12]}, now {data['fingerprint'][:12]}. "
                 "Restore the days, or start a new run with resume=false."
+                + (" Or set the DUALDNN_PII_KEY it was started with." if plan.schema.pii_columns
+                   else "")
             )
         self.about |= {"data": data, "lineage": lineage_of(examples, self.run)}
         self.write("running")

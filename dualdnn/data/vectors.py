@@ -71,6 +71,9 @@ def _from_npz(path: Path) -> tuple[pa.Array, np.ndarray]:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read: {error}. {_EXPECTED.capitalize()}, as arrays of "
                         "an .npz file.") from error
+    if keys.ndim != 1 or keys.dtype.kind not in "iuUS":
+        raise DataError(f"{path}: `key` must be text or integers of shape (keys,), got "
+                        f"{keys.dtype} of shape {keys.shape}.")
     if vectors.ndim != 2 or vectors.shape[1] < 1 or len(keys) != len(vectors) or (
             vectors.dtype.kind not in "fiu"):
         raise DataError(f"{path}: `vector` must be numbers of shape ({len(keys)}, size), got "
@@ -81,6 +84,10 @@ def _from_npz(path: Path) -> tuple[pa.Array, np.ndarray]:
 
 def _from_parquet(path: Path) -> tuple[pa.Array, np.ndarray]:
     try:
+        names = pq.read_schema(path).names
+        if missing := [name for name in ("key", "vector") if name not in names]:
+            raise DataError(f"{path}: column `{missing[0]}` is missing; the file has "
+                            f"{', '.join(names)}. {_EXPECTED.capitalize()}.")
         table = pq.read_table(path, columns=["key", "vector"])
         keys, lists = table["key"].combine_chunks(), table["vector"].combine_chunks()
         lists = lists.cast(pa.large_list(pa.float64()))

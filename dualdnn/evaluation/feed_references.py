@@ -48,15 +48,26 @@ class FeedReferences:
     young: np.ndarray
 
     def section(self, examples: Examples) -> dict[str, Any]:
-        """Metrics of each reference, over all test rows and over the frequent ones."""
-        labels = examples.labels[examples.split.test]
-        rows = {"": np.ones(len(labels), bool), "frequent_": self.frequent}
-        return {
-            name: {f"{prefix}{metric}": measure(labels[kept], logits[kept])
-                   for prefix, kept in rows.items()
-                   for metric, measure in (("auc", auc), ("log_loss", log_loss))}
-            for name, logits in self.logits.items()
-        }
+        """Metrics of each reference, over all test rows and over the frequent ones.
+
+        Where negatives were sampled they are those of towers: of probabilities before sampling,
+        each negative standing for those that were left out.
+        """
+        test = examples.split.test
+        labels, weights = examples.labels[test], None
+        if examples.sampling_rates is not None:
+            weights = np.where(labels == 0, 1.0 / examples.sampling_rates[test], 1.0)
+        sections: dict[str, Any] = {}
+        for name, logits in self.logits.items():
+            # The truth is that of the log before sampling; what was fitted, was to the sample.
+            served = logits + (0.0 if name == "truth" else np.log(examples.negative_rate))
+            sections[name] = {}
+            for prefix, kept in (("", np.ones(len(test), bool)), ("frequent_", self.frequent)):
+                of_rows = None if weights is None else weights[kept]
+                for metric, measure in (("auc", auc), ("log_loss", log_loss)):
+                    sections[name][f"{prefix}{metric}"] = measure(labels[kept], served[kept],
+                                                                  of_rows)
+        return sections
 
 
 def feed_references(settings: FeedSettings, lake: Lake, examples: Examples,

@@ -12,6 +12,8 @@ SCALES = ("quantile", "log")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Rows are int32, and every other field needs some as well.
 _MOST_BUCKETS = 2**30
+# Values of a list, floats of a vector: beyond it a typo is likelier than a plan.
+_LONGEST = 2**16
 # Keys that mean something for some kinds only.
 KINDS_OF_KEY: dict[str, tuple[str, ...]] = {
     "min_count": ("id", "ids"), "max_length": ("ids", "sequence"), "buckets": ("number", "hash"),
@@ -141,16 +143,20 @@ class Field:
         if self.min_count < 1:
             found.append(f"{where}: min_count must be >= 1, got {self.min_count}. "
                          "Use 1 to give every id of the training part a row.")
-        if self.max_length < 1:
-            found.append(f"{where}: max_length must be >= 1, got {self.max_length}.")
+        if not 1 <= self.max_length <= _LONGEST:
+            found.append(f"{where}: max_length must be >= 1"
+                         + (f" and <= {_LONGEST}" if self.max_length > 1 else "")
+                         + f", got {self.max_length}.")
         if not 2 <= self.buckets <= _MOST_BUCKETS:
             found.append(f"{where}: buckets must be >= 2"
                          + (f" and <= {_MOST_BUCKETS}" if self.buckets > 2 else "")
                          + f", got {self.buckets}.")
         if self.scale not in SCALES:
             found.append(f"{where}: scale must be one of {', '.join(SCALES)}, got {self.scale!r}.")
-        if self.size is not None and self.size < 1:
-            found.append(f"{where}: size must be >= 1, got {self.size}.")
+        if self.size is not None and not 1 <= self.size <= _LONGEST:
+            found.append(f"{where}: size must be >= 1"
+                         + (f" and <= {_LONGEST}" if self.size > 1 else "")
+                         + f", got {self.size}.")
         if self.kind == "sequence" and self.of is None:
             found.append(f"{where}: kind sequence needs of, the field whose rows it shares.")
         if self.kind == "vector":

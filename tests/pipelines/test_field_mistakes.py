@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from benchmarks.quality.in_process import checked_plan
+from dualdnn.errors import ConfigError
 from dualdnn.schema import schema_from_dict
 from pipelines.compose import plain_values
 from pipelines.plan import _schema_mistakes
@@ -46,3 +48,10 @@ def test_a_file_of_vectors_is_resolved_against_the_folder_of_the_command(monkeyp
     assert data["lake"] == str(tmp_path / "feed")
     assert data["fields"][2]["file"] == str(Path(tmp_path) / "nowhere" / "v.parquet")
     assert "file" not in data["fields"][0]
+
+
+def test_a_window_that_leaves_nothing_to_a_student_is_refused(tmp_path):
+    fields = ("data.fields=[{name: ctr, kind: number, label_statistic: true}, "
+              "{name: dwell, kind: number, privileged: true}]")
+    with pytest.raises(ConfigError, match="no other field is left that a student may read"):
+        checked_plan([fields, "window=random_fraction", f"paths.state={tmp_path}"])

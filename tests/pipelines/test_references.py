@@ -70,3 +70,20 @@ def test_other_data_and_a_switch_that_is_off_have_no_references(feed):
     assert reference_section(replace(plan, source=None), examples, {}, state) == {}
     without = replace(examples, split=replace(examples.split, valid=np.zeros(0, np.int64)))
     assert reference_section(plan, without, {}, state) == {}
+
+
+def test_of_sampled_negatives_the_truth_is_still_the_best(tmp_path):
+    plan, _ = checked_plan([*SMALL, "data.source.kept_negatives=0.3", f"paths.state={tmp_path}"])
+    examples = open_plan_data(plan, tmp_path)
+    metrics = reference_section(plan, examples, {}, tmp_path)["references"]
+    losses = {name: numbers["log_loss"] for name, numbers in metrics.items()}
+    assert min(losses, key=losses.get) == "truth"
+    # On the scale of the log before sampling, whose click rate is about a quarter.
+    assert losses["truth"] < 0.6
+
+
+def test_feeds_of_other_settings_have_lakes_of_their_own(tmp_path):
+    lakes = {checked_plan([*SMALL, f"paths.state={tmp_path}", *changed])[0].lake.path
+             for changed in ([], ["data.source.kept_negatives=0.3"], ["data.source.users=61"],
+                             ["data.source.first_day='2024-02-01'"], ["data.source.seed=2"])}
+    assert len(lakes) == 5
