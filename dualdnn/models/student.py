@@ -8,8 +8,7 @@ import tensorflow as tf
 import tf_keras as keras
 
 from dualdnn.layers.mlp import MLP
-from dualdnn.layers.seeds import derive_seed
-from dualdnn.models.towers import TowerOutput
+from dualdnn.models.towers import TowerOutput, logit_layer
 
 
 class Student(keras.Model):
@@ -40,13 +39,7 @@ class Student(keras.Model):
         self.linear = linear
         self.mlp = MLP(hidden_units=hidden_units, activation=activation, dropout=dropout,
                        seed=seed, name=f"{name}_mlp")
-        self.output_layer = keras.layers.Dense(
-            1,
-            kernel_initializer=keras.initializers.GlorotUniform(
-                seed=derive_seed(seed, name, "output")
-            ),
-            name="output",
-        )
+        self.output_layer = logit_layer(seed, name)
 
     def call(
         self,
