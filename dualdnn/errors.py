@@ -37,5 +37,9 @@ class LockError(DualDNNError):
     """Another process holds a lock that this job needs."""
 
 
+class RejectedError(DualDNNError):
+    """The gate has rejected a new version; nothing was published."""
+
+
 class NonFiniteError(DualDNNError):
     """A loss or gradient of the teacher became NaN or infinite."""

@@ -9,21 +9,24 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from dualdnn.data.examples import Examples, open_examples
-from dualdnn.data.row_map import RowMap
+from dualdnn.data.examples import Examples, RowMapMaker, open_examples
+from dualdnn.data.row_map import RowMap, build_row_map
 from dualdnn.export.student import serving_graph as serving_graph
 from dualdnn.layers.hint import HintProjection
 from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
+from dualdnn.schema import Schema
+from dualdnn.training.learner import Learner
+from dualdnn.training.train_step import TrainStep
 from dualdnn.training.trainer import Listener, Trainer
 from pipelines.plan import Plan, StudentPlan
 
 _log = logging.getLogger("dualdnn")
 
 
-def open_plan_data(plan: Plan, state: Path, row_map: RowMap | None = None,
+def open_plan_data(plan: Plan, state: Path, row_map: RowMap | RowMapMaker = build_row_map,
                    on_day: Callable[[datetime.date, bool], None] | None = None) -> Examples:
     """Build the lake where a source is named, and open the window."""
     if plan.source:
@@ -32,13 +35,18 @@ def open_plan_data(plan: Plan, state: Path, row_map: RowMap | None = None,
                          row_map=row_map, on_day=on_day)
 
 
-def build_model(plan: Plan, examples: Examples) -> DualDNN:
-    """Teacher, students and controls with their initial weights."""
-    row_map = examples.row_map
+def build_model(plan: Plan, schema: Schema, row_map: RowMap) -> DualDNN:
+    """Teacher, students and controls with their initial weights.
+
+    Args:
+        plan: the towers.
+        schema: the fields that are read.
+        row_map: of these fields.
+    """
 
     def embedding(name: str, *, linear: bool, privileged: bool) -> SharedEmbedding:
         return SharedEmbedding(
-            schema=examples.schema, table_rows=row_map.table_rows, vectors=row_map.vectors,
+            schema=schema, table_rows=row_map.table_rows, vectors=row_map.vectors,
             embedding_dim=plan.embedding.dim, initial_stddev=plan.embedding.initial_stddev,
             linear=linear, privileged=privileged, seed=plan.seed, name=name,
         )
@@ -73,16 +81,29 @@ def build_model(plan: Plan, examples: Examples) -> DualDNN:
                    students=[tower(student) for student in [*plan.students, *plan.controls]])
 
 
-def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,
-                  listener: Listener | None = None) -> Trainer:
-    """The trainer with an optimizer for every table and tower."""
+def build_train_step(plan: Plan, model: DualDNN, num_examples: int) -> TrainStep:
+    """An optimizer for every table and tower of the plan's model."""
     if plan.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     towers = [*plan.students, *plan.controls]
-    return Trainer(
-        model=model, examples=examples, settings=plan.training, seed=plan.seed, folder=folder,
-        table_settings=plan.table,
+    return TrainStep(
+        model=model, table_settings=plan.table, num_examples=num_examples,
         dense_settings={TEACHER: plan.teacher_optimizer,
                         **{student.name: student.optimizer for student in towers}},
-        listener=listener,
+        averaging=plan.training.averaging,
+    )
+
+
+def new_learner(plan: Plan, schema: Schema, row_map: RowMap, num_examples: int) -> Learner:
+    """Untrained towers of a plan, whose tables fit a row map."""
+    model = build_model(plan, schema, row_map)
+    return Learner(build_train_step(plan, model, num_examples), row_map)
+
+
+def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,
+                  listener: Listener | None = None) -> Trainer:
+    """The trainer of a new model."""
+    return Trainer(
+        train_step=build_train_step(plan, model, len(examples.split.train)), examples=examples,
+        settings=plan.training, seed=plan.seed, folder=folder, listener=listener,
     )

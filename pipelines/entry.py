@@ -18,10 +18,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dualdnn.errors import ConfigError, DualDNNError
+from dualdnn.errors import ConfigError, DualDNNError, RejectedError
 
 _CONF = str(Path(__file__).resolve().parents[1] / "conf")
-DONE, FAILED, WRONG_CONFIGURATION = 0, 1, 2
+DONE, FAILED, WRONG_CONFIGURATION, REJECTED = 0, 1, 2, 3
 
 
 def _report(error: BaseException, debug: bool) -> None:
@@ -60,8 +60,8 @@ def _arguments(given: Sequence[str]) -> list[str]:
 def start(job: str, main: Callable[[DictConfig], None]) -> None:
     """Run `main` with the configuration `conf/JOB.yaml` and the command line, then exit.
 
-    Exit codes: 0 done, 1 failed, 2 wrong configuration. A sweep runs every job, then exits 2 if
-    any was 2, else 1 if any failed.
+    Exit codes: 0 done, 1 failed, 2 wrong configuration, 3 rejected by the gate. A sweep runs every
+    job, then exits 2 if any was 2, else 1 if any failed, else 3 if any was rejected.
 
     Args:
         job: name of the primary configuration.
@@ -86,6 +86,9 @@ def start(job: str, main: Callable[[DictConfig], None]) -> None:
         except (ConfigError, OmegaConfBaseException, HydraException) as error:
             _report(error, debug)
             codes.append(WRONG_CONFIGURATION)
+        except RejectedError as error:
+            _report(error, debug)
+            codes.append(REJECTED)
         except Exception as error:
             _report(error, debug or not isinstance(error, DualDNNError | OSError))
             codes.append(FAILED)
@@ -100,7 +103,7 @@ def start(job: str, main: Callable[[DictConfig], None]) -> None:
     except Exception as error:  # from composing: `task` keeps those of the job to itself
         _report(error, debug="debug=true" in sys.argv)
         codes.append(WRONG_CONFIGURATION)
-    for code in (WRONG_CONFIGURATION, FAILED):
+    for code in (WRONG_CONFIGURATION, FAILED, REJECTED):
         if code in codes:
             sys.exit(code)
     sys.exit(DONE)

@@ -77,7 +77,7 @@ def load_run(run: Path, settings: dict[str, Any], plan: Plan) -> LoadedRun:
             + (" Or set the DUALDNN_PII_KEY it was trained with." if plan.schema.pii_columns
                else "")
         )
-    model = build_model(plan, examples)
+    model = build_model(plan, examples.schema, examples.row_map)
     best = load_best_weights(run / "model", [name for name in model.towers
                                              if name in report["towers"]])
     return LoadedRun(settings=settings, plan=plan, examples=examples, model=model, best=best)

@@ -41,7 +41,8 @@ def show_data(console: Console, plan: Plan, examples: Examples) -> None:
 
 def show_requests(console: Console, answers: Sequence[Mapping[str, Any]]) -> None:
     """Example requests and what the exported SavedModel answered."""
-    console.print("three requests through the exported SavedModel:")
+    if answers:
+        console.print("three requests through the exported SavedModel:")
     for answer in answers:
         request = json.dumps(answer["request"], ensure_ascii=False)
         console.print(f"  p={answer['probability']:.4f}  {request}", highlight=False,
@@ -86,7 +87,7 @@ def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
         if student.get("status") == "diverged":
             console.print(f"student {name} became NaN or infinite and dropped out")
     if "export" in report:
-        show_requests(console, report["requests"])
+        show_requests(console, report.get("requests", []))
         show_export(console, report["export"])
     elif report["job"] == "train":
         console.print("nothing was exported: this run has no student with weights")

@@ -93,9 +93,10 @@ def _runs(outputs: Path, job: str) -> list[Path]:
 def same_run(outputs: Path, job: str, config: Mapping[str, Any], *, finished: bool) -> Path | None:
     """The newest run of the same configuration that is, or is not, finished."""
     wanted = configuration_hash(config)
+    wanted_status = ("done",) if finished else ("running", "failed", None)
     for folder in _runs(outputs, job):
-        done = read_report(folder).get("status") == "done"
-        if done == finished and configuration_hash(_stored_config(folder)) == wanted:
+        status = read_report(folder).get("status")
+        if status in wanted_status and configuration_hash(_stored_config(folder)) == wanted:
             return folder
     return None
 

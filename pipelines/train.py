@@ -53,7 +53,7 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
     record.open(plan, examples, settings)
     show_data(console, plan, examples)
 
-    model = build_model(plan, examples)
+    model = build_model(plan, examples.schema, examples.row_map)
     with TrainingListener(console, TensorBoardWriter(run / "tensorboard"),
                           record.mlflow) as listener:
         trainer = build_trainer(plan, model, examples, run / "checkpoints", listener)

@@ -15,6 +15,7 @@ from dualdnn.schema import schema_from_dict
 from dualdnn.training.measure import measure
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
+from dualdnn.training.train_step import TrainStep
 from dualdnn.training.trainer import Trainer
 
 schema = schema_from_dict({"name": "my_feed", "label": "click", "timestamp": "ts", "fields": [
@@ -35,11 +36,12 @@ student = StudentTower(network=Student(hidden_units=[16], seed=1, name="light"),
                        objective=Objective(soft_label_weight=1.0, temperature=2.0))
 model = DualDNN(embedding=embedding, teacher=teacher, students=[student])
 
-trainer = Trainer(model=model, examples=data, settings=TrainingSettings(epochs=3, batch_size=64),
-                  table_settings=TableOptimizerSettings(l2=1.0), dense_settings={
-                      "teacher": DenseOptimizerSettings(learning_rate=1e-3),
-                      "light": DenseOptimizerSettings(learning_rate=3e-3)},
-                  seed=1, folder=Path("checkpoints"))
+train_step = TrainStep(model=model, num_examples=len(data.split.train), averaging=True,
+                       table_settings=TableOptimizerSettings(l2=1.0), dense_settings={
+                           "teacher": DenseOptimizerSettings(learning_rate=1e-3),
+                           "light": DenseOptimizerSettings(learning_rate=3e-3)})
+trainer = Trainer(train_step=train_step, examples=data, seed=1, folder=Path("checkpoints"),
+                  settings=TrainingSettings(epochs=3, batch_size=64))
 trainer.run()
 
 towers, _ = measure(model, trainer.best, data, data.split.test)

@@ -31,6 +31,7 @@ from dualdnn.models.teacher import Teacher
 from dualdnn.schema import schema_from_dict
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
+from dualdnn.training.train_step import TrainStep
 from dualdnn.training.trainer import Trainer
 
 SCHEMA = schema_from_dict({
@@ -114,16 +115,18 @@ def build_trainer(examples, model, folder, *, listener=None, seed=1, rates=None,
     values = {"epochs": 2, "batch_size": 48, "evaluations_per_epoch": 1, "patience": 5,
               "checkpoint_every_steps": 2, **training}
     table = table or TableOptimizerSettings(learning_rate=0.02, l2=1.0)
-    return Trainer(
-        model=model, examples=examples, settings=TrainingSettings(**values), seed=seed,
-        folder=folder, listener=listener,
-        table_settings=table,
+    settings = TrainingSettings(**values)
+    train_step = TrainStep(
+        model=model, table_settings=table, num_examples=len(examples.split.train),
         dense_settings={
             tower: DenseOptimizerSettings(learning_rate=(rates or {}).get(tower, 0.01),
                                           clip_norm=clip_norm)
             for tower in model.towers
         },
+        averaging=settings.averaging,
     )
+    return Trainer(train_step=train_step, examples=examples, settings=settings, seed=seed,
+                   folder=folder, listener=listener)
 
 
 def weights_of(model, tower):

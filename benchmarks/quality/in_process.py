@@ -44,7 +44,8 @@ def train(overrides: Sequence[str]) -> tuple[Trainer, Examples]:
     """Train every tower to its best weights; nothing is kept on disk."""
     plan, examples = open_data(overrides)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = build_trainer(plan, build_model(plan, examples), examples, Path(scratch))
+        model = build_model(plan, examples.schema, examples.row_map)
+        trainer = build_trainer(plan, model, examples, Path(scratch))
         trainer.run()
     return trainer, examples
 

@@ -68,7 +68,8 @@ def with_rows(examples: Examples, num_rows: int) -> Examples:
 
 def make_trainer(examples: Examples, overrides: Sequence[str], folder: Path) -> Trainer:
     plan, _ = checked_plan([*overrides, "training.epochs=1000"])
-    return build_trainer(plan, build_model(plan, examples), examples, folder)
+    model = build_model(plan, examples.schema, examples.row_map)
+    return build_trainer(plan, model, examples, folder)
 
 
 def alternate(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -6,8 +6,9 @@ import datetime
 import hashlib
 import itertools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from dualdnn.data.encoding import EncodedDay, encode_days
 from dualdnn.data.lake import Lake
-from dualdnn.data.row_map import RowMap, build_row_map, readings
+from dualdnn.data.row_map import RowMap, build_row_map, check_made_for
 from dualdnn.data.translation import translate_day
 from dualdnn.data.window import Given, Split, Window
 from dualdnn.errors import DataError
@@ -23,6 +24,8 @@ from dualdnn.schema import Schema
 
 # Rows of a window up to this many bytes are kept in memory, beyond it in a mapped file.
 _IN_MEMORY_BYTES = 2**30
+# As `build_row_map`: schema, days, and of each day the training rows, None for all of them.
+RowMapMaker = Callable[[Schema, Sequence[EncodedDay], Sequence[np.ndarray | None]], RowMap]
 
 
 class Batch(NamedTuple):
@@ -73,6 +76,11 @@ class Examples:
     sampling_rates: np.ndarray | None
     dropped_fields: list[str]
     fingerprint: str
+
+    @cached_property
+    def timestamps(self) -> np.ndarray:
+        """(num_examples,) int64 seconds since the epoch."""
+        return np.concatenate([day.array("timestamps") for day in self.days])
 
     def batch(self, index: np.ndarray) -> Batch:
         """The examples of these row numbers."""
@@ -147,28 +155,13 @@ def _fingerprint(days: list[EncodedDay], row_map: RowMap) -> str:
     return digest.hexdigest()
 
 
-def _check_row_map(row_map: RowMap, kept: Schema) -> None:
-    """Rows of another schema would be read without a word, as the wrong ones."""
-    advice = "Use the schema and the kind of window that the model was trained with."
-    if len(row_map.made_for) != len(kept.fields):
-        raise DataError(
-            f"the row map was built for {len(row_map.made_for)} fields, but this window and "
-            f"schema leave {len(kept.fields)}: {', '.join(field.name for field in kept.fields)}. "
-            + advice
-        )
-    for was, now in zip(row_map.made_for, readings(kept), strict=True):
-        if was != now:
-            raise DataError(f"the row map was built for the field {was}, but this schema has "
-                            f"{now} in its place. {advice}")
-
-
 def open_examples(
     *,
     lake: Lake,
     schema: Schema,
     window: Window,
     state: Path,
-    row_map: RowMap | None = None,
+    row_map: RowMap | RowMapMaker = build_row_map,
     on_day: Callable[[datetime.date, bool], None] | None = None,
 ) -> Examples:
     """Encode what is new, split, admit ids and translate every cell to its row.
@@ -178,21 +171,14 @@ def open_examples(
         schema: its columns and fields.
         window: chooses days and parts.
         state: `paths.state`, where encoded days are kept.
-        row_map: of a trained model, to read the data as it does; None builds one from the
-            training part.
+        row_map: of a trained model, to read the data as it does, and then no row need be there to
+            train on; else what makes one from the training part.
         on_day: called after each day with (day, was it already encoded).
 
     Raises:
         DataError: days are missing or broken, or a part is empty.
     """
-    available = lake.days()
-    complete = [day for day in available[-1:] if lake.is_complete(day)] or available[-2:-1]
-    if not complete:
-        raise DataError(
-            f"{lake.path} holds one day, {available[0]}, without _SUCCESS. Write _SUCCESS into "
-            "the folder when the day is complete."
-        )
-    chosen = window.choose_days(available, complete[0])
+    chosen = window.choose_days(lake.days(), lake.newest_complete())
     opened = encode_days(lake, chosen, schema, state, on_day)
     kept = schema.without({f.name for f in schema.fields
                            if f.label_statistic and not window.follows_time})
@@ -209,18 +195,17 @@ def open_examples(
         given = np.array([v for day in chosen for v in lake.read_column(day, window.column)],
                          object)
     split = window.split(of_day, timestamps, given)
-    if not len(split.train):
-        raise DataError(f"the window leaves no row to train on: {starts[-1]} rows in all.")
-
-    if row_map is not None:
-        _check_row_map(row_map, kept)
-    if row_map is None:
+    if isinstance(row_map, RowMap):
+        check_made_for(row_map, kept)
+    else:
+        if not len(split.train):
+            raise DataError(f"the window leaves no row to train on: {starts[-1]} rows in all.")
         parts: list[np.ndarray | None] = []
         for start, stop in itertools.pairwise(starts):
             low, high = np.searchsorted(split.train, (start, stop))
             whole = high - low == stop - start
             parts.append(None if whole else split.train[low:high] - start)
-        row_map = build_row_map(kept, opened, parts)
+        row_map = row_map(kept, opened, parts)
 
     total = int(starts[-1])
     rows = _allocated((total, kept.width), np.int32, state)

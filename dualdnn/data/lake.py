@@ -107,6 +107,21 @@ class Lake:
         """A later partition exists, or the day's folder holds `_SUCCESS`."""
         return day < self.days()[-1] or (self.path / f"{_PARTITION}{day}" / "_SUCCESS").exists()
 
+    def newest_complete(self) -> datetime.date:
+        """The newest day that is complete.
+
+        Raises:
+            DataError: there is none.
+        """
+        days = self.days()
+        complete = [day for day in days[-1:] if self.is_complete(day)] or days[-2:-1]
+        if not complete:
+            raise DataError(
+                f"{self.path} holds one day, {days[0]}, without _SUCCESS. Write _SUCCESS into "
+                "the folder when the day is complete."
+            )
+        return complete[0]
+
     def read(self, day: datetime.date, schema: Schema) -> pa.Table:
         """The columns of the schema for one day, checked.
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from dualdnn.data.admission import NO_LIMITS, Admission, day_number, occurrences
 from dualdnn.data.encoded_day import EncodedDay
 from dualdnn.data.scaling import log_boundaries, normalisation, quantile_boundaries
 from dualdnn.data.vectors import read_vectors
+from dualdnn.errors import DataError
 from dualdnn.schema import Field, Schema
 
 PADDING_ROW = 0
@@ -124,47 +127,31 @@ def readings(schema: Schema) -> list[str]:
                         if key not in left_out}, sort_keys=True) for field in schema.fields]
 
 
+def check_made_for(row_map: RowMap, schema: Schema) -> None:
+    """Rows of another schema would be read without a word, as the wrong ones.
+
+    Raises:
+        DataError: the row map was built for more, fewer or other fields.
+    """
+    advice = "Use the schema and the kind of window that the model was trained with."
+    if len(row_map.made_for) != len(schema.fields):
+        names = ", ".join(field.name for field in schema.fields)
+        raise DataError(
+            f"the row map was built for {len(row_map.made_for)} fields, but this window and "
+            f"schema leave {len(schema.fields)}: {names}. {advice}"
+        )
+    for was, now in zip(row_map.made_for, readings(schema), strict=True):
+        if was != now:
+            raise DataError(f"the row map was built for the field {was}, but this schema has "
+                            f"{now} in its place. {advice}")
+
+
 def load_row_map(folder: Path) -> RowMap:
     """Read what `RowMap.save` wrote."""
     about = json.loads((folder / "row_map.json").read_text())
     return RowMap(made_for=about["made_for"], table_rows=about["table_rows"],
                   vectors={name: np.load(folder / f"{name}.npy") for name in about["vectors"]},
                   **{name: np.load(folder / f"{name}.npy") for name in _ARRAYS})
-
-
-def _day_number(day: EncodedDay) -> int:
-    return int(np.datetime64(day.day).astype("datetime64[D]").astype(np.int32))
-
-
-def _counted(
-    field: Field, days: Sequence[EncodedDay], parts: Sequence[np.ndarray | None]
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of every day the field's signs in the training rows, their counts, the day's number."""
-    for day, rows in zip(days, parts, strict=True):
-        signs = np.asarray(day.array("signs")[day.section(field.name)])
-        if rows is None:
-            count = np.asarray(day.array("counts")[day.section(field.name)])
-        else:
-            cells = day.local_cells(field.name)[rows].ravel()
-            count = np.bincount(cells[(cells >= 0) & (cells < len(signs))], minlength=len(signs))
-        present = count > 0
-        yield signs[present], count[present], np.full(int(present.sum()), _day_number(day))
-
-
-def _admitted(
-    owner: Field, sharing: Sequence[Field], days: Sequence[EncodedDay],
-    parts: Sequence[np.ndarray | None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Signs that occur often enough over all fields that share rows, and their last day."""
-    found = [part for field in sharing for part in _counted(field, days, parts)]
-    signs, counts, seen = (np.concatenate([part[i] for part in found]) for i in range(3))
-    if not len(signs):
-        return np.zeros(0, np.int64), np.zeros(0, np.int32)
-    order = np.argsort(signs, kind="stable")
-    signs, counts, seen = signs[order], counts[order], seen[order]
-    first = np.flatnonzero(np.r_[True, signs[1:] != signs[:-1]])
-    enough = np.add.reduceat(counts, first) >= owner.min_count
-    return signs[first][enough], np.maximum.reduceat(seen, first)[enough].astype(np.int32)
 
 
 def _training_values(values: Sequence[np.ndarray],
@@ -185,28 +172,40 @@ def _root_mean_square(field: Field, days: Sequence[EncodedDay],
     return float(np.sqrt(total / count)) if total else 1.0
 
 
-class _Numbers:
-    """Boundaries, shifts and factors of the fields that are numbers, from the training part."""
+class Numbers:
+    """Boundaries, shifts and factors of the fields that are numbers; of the others there are none.
 
-    def __init__(self, schema: Schema, days: Sequence[EncodedDay],
-                 parts: Sequence[np.ndarray | None]) -> None:
-        count = len(schema.fields)
+    Args:
+        count: fields of the schema.
+    """
+
+    def __init__(self, count: int) -> None:
         self.shifts, self.factors = np.zeros(count), np.ones(count)
         self.boundaries: list[np.ndarray] = [np.zeros(0, np.float32)] * count
-        for position, field in enumerate(schema.fields):
-            if field.is_vector_column:
-                # One factor for the whole vector: angles between vectors stay what they are.
-                self.factors[position] = 1.0 / _root_mean_square(field, days, parts)
-            if field.kind != "number":
-                continue
-            values = _training_values([day.numbers(field.name) for day in days], parts)
-            cut = log_boundaries if field.scale == "log" else quantile_boundaries
-            # Of a direct number the boundaries serve slices and histograms.
-            self.boundaries[position] = cut(values, field.buckets)
-            if field.direct:
-                self.shifts[position], self.factors[position] = normalisation(values, field.scale)
+
+    def measure(self, position: int, field: Field, days: Sequence[EncodedDay],
+                parts: Sequence[np.ndarray | None]) -> None:
+        """Set those of one field from the training part."""
+        if field.is_vector_column:
+            # One factor for the whole vector: angles between vectors stay what they are.
+            self.factors[position] = 1.0 / _root_mean_square(field, days, parts)
+        if field.kind != "number":
+            return
+        values = _training_values([day.numbers(field.name) for day in days], parts)
+        cut = log_boundaries if field.scale == "log" else quantile_boundaries
+        # Of a direct number the boundaries serve slices and histograms.
+        self.boundaries[position] = cut(values, field.buckets)
+        if field.direct:
+            self.shifts[position], self.factors[position] = normalisation(values, field.scale)
+
+    def take(self, position: int, row_map: RowMap, before: int) -> None:
+        """Set those of one field to what stands at a position of a row map."""
+        self.boundaries[position] = row_map.boundaries_of(before)
+        self.shifts[position] = row_map.shifts[before]
+        self.factors[position] = row_map.factors[before]
 
     def padded_boundaries(self) -> np.ndarray:
+        """(num_fields, most boundaries) float32, padded with +inf."""
         width = max(map(len, self.boundaries), default=0)
         padded = np.full((len(self.boundaries), width), np.inf, np.float32)
         for position, found in enumerate(self.boundaries):
@@ -214,7 +213,7 @@ class _Numbers:
         return padded
 
 
-def _bucket_count(field: Field, boundaries: np.ndarray) -> int:
+def bucket_count(field: Field, boundaries: np.ndarray) -> int:
     """Rows that a field owns whatever its values."""
     if field.direct or field.is_vector_column:
         return 1
@@ -223,66 +222,112 @@ def _bucket_count(field: Field, boundaries: np.ndarray) -> int:
     return field.buckets if field.kind == "hash" else 0
 
 
-def build_row_map(
-    schema: Schema, days: Sequence[EncodedDay], parts: Sequence[np.ndarray | None]
-) -> RowMap:
-    """Admission: give a row to every sign that occurs often enough in the training part.
+def fixed_count(schema: Schema, members: Sequence[Field], numbers: Numbers) -> int:
+    """Rows of a table that no sign owns: padding, one out of vocabulary a field, buckets."""
+    return 1 + len(members) + sum(
+        bucket_count(field, numbers.boundaries[schema.fields.index(field)]) for field in members)
 
-    Args:
-        schema: fields with their `min_count`, `buckets` and files of vectors.
-        days: encoded days.
-        parts: for each day the numbers of its training rows, or None for all of them.
 
-    Returns:
-        a row map in which rows of one field are neighbours, ordered by sign. Every key of a file
-        of vectors has its row, in the training part or not.
+class Owners(NamedTuple):
+    """Signs that get a row of one table, in the order of their rows.
+
+    Attributes:
+        signs: (n,) int64.
+        fields: (n,) int32, the position in the schema of the field that owns each sign.
+        last_seen: (n,) int32, days since 1970.
+        vectors: (n, size) float32 of a file of vectors, or None.
+    """
+
+    signs: np.ndarray
+    fields: np.ndarray
+    last_seen: np.ndarray
+    vectors: np.ndarray | None = None
+
+
+def owners_of_file(schema: Schema, field: Field, days: Sequence[EncodedDay]) -> Owners:
+    """Every key of a field's file of vectors.
 
     Raises:
-        DataError: a file of vectors cannot be read.
+        DataError: the file cannot be read.
     """
-    numbers = _Numbers(schema, days, parts)
+    file = read_vectors(field)
+    count = len(file.signs)
+    return Owners(file.signs, np.full(count, schema.fields.index(field), np.int32),
+                  np.full(count, max(map(day_number, days)), np.int32), file.vectors)
+
+
+def laid_out(schema: Schema, numbers: Numbers, owners: Mapping[str, Owners]) -> RowMap:
+    """Number the rows of every table: padding, out of vocabulary, buckets, then signs.
+
+    Args:
+        schema: the fields.
+        numbers: of all of them.
+        owners: of every table.
+    """
     positions = {field.name: i for i, field in enumerate(schema.fields)}
     oov_rows = np.zeros(len(schema.fields), np.int32)
     bucket_rows = np.full(len(schema.fields), -1, np.int32)
     table_rows: dict[str, int] = {}
     vectors: dict[str, np.ndarray] = {}
-    signs, rows, fields, seen = [], [], [], []
-
-    def own(field: Field, found: np.ndarray, last: np.ndarray, start: int) -> int:
-        signs.append(found)
-        rows.append(np.arange(start, start + len(found), dtype=np.int32))
-        fields.append(np.full(len(found), positions[field.name], np.int32))
-        seen.append(last)
-        return start + len(found)
-
+    rows = []
     for table, members in schema.tables().items():
         next_row = 1 + len(members)
         for number, field in enumerate(members):
             oov_rows[positions[field.name]] = 1 + number
         for field in members:
             position = positions[field.name]
-            if buckets := _bucket_count(field, numbers.boundaries[position]):
+            if buckets := bucket_count(field, numbers.boundaries[position]):
                 bucket_rows[position] = next_row
                 next_row += buckets
-        for field in members:
-            if field.file:
-                file = read_vectors(field)
-                start = np.zeros((next_row, file.vectors.shape[1]), np.float32)
-                vectors[table] = np.concatenate([start, file.vectors])
-                newest = np.full(len(file.signs), max(map(_day_number, days)), np.int32)
-                next_row = own(field, file.signs, newest, next_row)
-            elif field.is_admitted and field.namespace == field.name:
-                sharing = [one for one in schema.fields if one.namespace == field.name]
-                next_row = own(field, *_admitted(field, sharing, days, parts), next_row)
-        table_rows[table] = next_row
+        own = owners[table]
+        table_rows[table] = next_row + len(own.signs)
+        rows.append(np.arange(next_row, table_rows[table], dtype=np.int32))
+        if own.vectors is not None:
+            start = np.zeros((next_row, own.vectors.shape[1]), np.float32)
+            vectors[table] = np.concatenate([start, own.vectors])
 
-    every = np.concatenate([*signs, np.zeros(0, np.int64)])
-    order = np.argsort(every, kind="stable")
+    every = [owners[table] for table in table_rows]
+    signs = np.concatenate([own.signs for own in every])
+    order = np.argsort(signs, kind="stable")
     return RowMap(
-        made_for=readings(schema), table_rows=table_rows, signs=every[order],
-        rows=np.concatenate([*rows, np.zeros(0, np.int32)])[order],
-        fields=np.concatenate([*fields, np.zeros(0, np.int32)])[order],
-        last_seen=np.concatenate([*seen, np.zeros(0, np.int32)])[order],
+        made_for=readings(schema), table_rows=table_rows, signs=signs[order],
+        rows=np.concatenate(rows)[order],
+        fields=np.concatenate([own.fields for own in every])[order],
+        last_seen=np.concatenate([own.last_seen for own in every])[order],
         oov_rows=oov_rows, bucket_rows=bucket_rows, boundaries=numbers.padded_boundaries(),
         shifts=numbers.shifts, factors=numbers.factors, vectors=vectors,
     )
+
+
+def build_row_map(
+    schema: Schema, days: Sequence[EncodedDay], parts: Sequence[np.ndarray | None],
+    admission: Admission = NO_LIMITS,
+) -> RowMap:
+    """Give a row to every sign that occurs often enough in the training part.
+
+    Args:
+        schema: fields with their `min_count`, `buckets` and files of vectors.
+        days: encoded days.
+        parts: for each day the numbers of its training rows, or None for all of them.
+        admission: the most rows of a table.
+
+    Returns:
+        a row map in which rows of one field are neighbours, ordered by sign. Every key of a file
+        of vectors has its row, in the training part or not.
+
+    Raises:
+        DataError: a file of vectors cannot be read, or the capacity does not hold the rows that
+            a table needs whatever the values.
+    """
+    numbers = Numbers(len(schema.fields))
+    for position, field in enumerate(schema.fields):
+        numbers.measure(position, field, days, parts)
+    owners = {}
+    for table, members in schema.tables().items():
+        if members[0].file:
+            owners[table] = owners_of_file(schema, members[0], days)
+            continue
+        room = admission.room(table, fixed_count(schema, members, numbers))
+        found = occurrences(schema, members, days, parts).frequent(schema).most_frequent(room)
+        owners[table] = Owners(found.signs, found.fields, found.last_seen)
+    return laid_out(schema, numbers, owners)

@@ -186,6 +186,8 @@ class Rolling:
         days: days of training, the last `valid_days` of which are validation.
         holdout_days: days kept out of training for the gate and the report.
         holdout_gap: days left out between training and holdout.
+        label_delay: days until labels are known: without `as_of`, the window ends so many days
+            before the newest complete one.
         valid_days: 0 for a fixed number of passes without early stopping.
     """
 
@@ -194,6 +196,7 @@ class Rolling:
     holdout_days: int = 1
     holdout_gap: int = 0
     valid_days: int = 0
+    label_delay: int = 0
     follows_time = True
 
     def mistakes(self) -> list[str]:
@@ -209,7 +212,7 @@ class Rolling:
                 found.append(f"window.as_of must be a day as YYYY-MM-DD, got {self.as_of!r}.")
         if self.days < 1:
             found.append(f"window.days must be >= 1, got {self.days}.")
-        for name in ("holdout_days", "holdout_gap", "valid_days"):
+        for name in ("holdout_days", "holdout_gap", "valid_days", "label_delay"):
             if getattr(self, name) < 0:
                 found.append(f"window.{name} must be >= 0 days, got {getattr(self, name)}.")
         if self.valid_days >= self.days >= 1:
@@ -218,6 +221,12 @@ class Rolling:
                 f"{self.valid_days}: training would have no day left."
             )
         return found
+
+    def end(self, newest_complete: datetime.date) -> datetime.date:
+        """The last day of data that is used."""
+        if self.as_of:
+            return datetime.date.fromisoformat(self.as_of)
+        return newest_complete - datetime.timedelta(days=self.label_delay)
 
     def bounds(self, as_of: datetime.date) -> tuple[datetime.date, datetime.date, datetime.date]:
         """First day of training, first day after training, first day of the holdout.
@@ -245,7 +254,7 @@ class Rolling:
         Raises:
             DataError: a day of the window has no folder, or as_of is not complete.
         """
-        as_of = datetime.date.fromisoformat(self.as_of) if self.as_of else newest_complete
+        as_of = self.end(newest_complete)
         first, after, holdout = self.bounds(as_of)
         one = datetime.timedelta(days=1)
         wanted = [first + one * i for i in range((after - first).days)]
@@ -279,3 +288,58 @@ class Rolling:
             valid=np.flatnonzero((days >= valid_from) & (days < after)),
             test=np.flatnonzero(days >= holdout),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenDays:
+    """Days that are known by name: what daily jobs open, once they know which days are fit.
+
+    Attributes:
+        train: days of training, in order; may be empty to score alone.
+        test: days of the test part, none of them in `train`.
+        after: rows of `train` up to this (partition, seconds since the epoch) are left out: a
+            version has learned them already.
+        test_share: the last share in time of the rows of `train` that go to the test part.
+    """
+
+    train: Sequence[datetime.date]
+    test: Sequence[datetime.date] = ()
+    after: tuple[datetime.date, int] | None = None
+    test_share: float = 0.0
+    follows_time = True
+
+    def mistakes(self) -> list[str]:
+        """See `Window.mistakes`."""
+        found = []
+        if not 0 <= self.test_share < 1:
+            found.append(f"test_share must lie in [0, 1), got {self.test_share:g}.")
+        if both := set(self.train) & set(self.test):
+            found.append(f"{min(both)} is a day of training and of the test part.")
+        return found
+
+    def choose_days(self, available: Sequence[datetime.date],
+                    newest_complete: datetime.date) -> list[datetime.date]:
+        """The days, in order.
+
+        Raises:
+            DataError: one has no folder in the lake.
+        """
+        wanted = sorted([*self.train, *self.test])
+        if missing := [day for day in wanted if day not in set(available)]:
+            raise DataError(f"{missing[0]} has no folder in the lake, which holds {available[0]} "
+                            f"to {available[-1]}. Restore it, or choose other days.")
+        return wanted
+
+    def split(self, days: np.ndarray, timestamps: np.ndarray, given: np.ndarray | None) -> Split:
+        """See `Window.split`. Rows of one second stay on one side of `after`."""
+        in_train = np.isin(days, np.array(self.train, "datetime64[D]"))
+        if self.after is not None:
+            day, second = np.datetime64(self.after[0]), self.after[1]
+            in_train &= (days > day) | ((days == day) & (timestamps > second))
+        train = np.flatnonzero(in_train)
+        newest = train[np.lexsort((timestamps[train], days[train]))]
+        held = newest[len(newest) - round(len(newest) * self.test_share):]
+        in_test = np.isin(days, np.array(self.test, "datetime64[D]"))
+        in_test[held], in_train[held] = True, False
+        return Split(train=np.flatnonzero(in_train), valid=np.zeros(0, np.int64),
+                     test=np.flatnonzero(in_test))

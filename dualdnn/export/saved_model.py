@@ -116,6 +116,40 @@ def check_parity(folder: Path, sample: Sample) -> float:
     return worst
 
 
+def answer_requests(folder: Path, requests: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Probabilities that a SavedModel answers to single examples; a field left out is missing.
+
+    Args:
+        folder: the version.
+        requests: by name, field to value or list of values, as `example_request` makes them.
+
+    Raises:
+        DataError: a request names a field that the signature does not take.
+    """
+    if not requests:
+        return {}
+    signature = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    specs = signature.structured_input_signature[1]
+    answers = {}
+    for name, request in requests.items():
+        if unknown := sorted(set(request) - set(specs)):
+            raise DataError(f"request `{name}` has the field `{unknown[0]}`, which {folder} does "
+                            f"not take; it takes {', '.join(sorted(specs))}.")
+        inputs = {}
+        for key, spec in specs.items():
+            value = request.get(key)
+            if spec.dtype == tf.string:
+                texts = [str(one) for one in (value if isinstance(value, list) else [value])
+                         if one is not None] or [""]
+                inputs[key] = tf.constant([texts] if len(spec.shape) == 2 else texts[:1])
+            else:
+                absent = np.full(spec.shape[1:], np.nan)
+                given = absent if value is None else np.asarray(value, np.float32)
+                inputs[key] = tf.constant(given[np.newaxis], tf.float32)
+        answers[name] = float(signature(**inputs)["probability"][0])
+    return answers
+
+
 def _write_warmup(folder: Path, sample: Sample) -> None:
     """Requests that TF Serving replays at load, so that the first user does not wait."""
     def request(signature: str, inputs: Mapping[str, tf.Tensor]) -> Message:

@@ -94,6 +94,9 @@ class CrossNetwork(keras.layers.Layer):
                 "`projection_dim` of the cross network must be below num_fields * embedding_dim "
                 f"= {size}, got {self.projection_dim}. Use null for full rank."
             )
+        # `Cross` leaves the names of its dense layers to Keras, which counts what else was built;
+        # a warm start finds variables by name.
+        keras.backend.reset_uids()
         with tf.init_scope():
             for layer in self.layers:
                 # `Cross.build` leaves its dense layers without weights until the first call.

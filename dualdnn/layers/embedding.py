@@ -49,22 +49,66 @@ class EmbeddingTable:
         self.name = name
         self.embedding_dim = embedding_dim
         self.trainable = trainable
-        if initial is None:
-            drawn = tf.random.stateless_normal(
-                (num_rows - zero_rows, embedding_dim), seed=(derive_seed(seed, name), 0),
-                stddev=initial_stddev,
-            )
-            initial = tf.concat([tf.zeros((zero_rows, embedding_dim)), drawn], axis=0)
-        self.vectors = tf.Variable(initial, name=f"{name}_vectors", trainable=trainable)
-        self.linear = (
-            tf.Variable(tf.zeros((num_rows, 1)), name=f"{name}_linear") if linear else None
-        )
+        self._zero_rows = zero_rows
+        self._initial_stddev = initial_stddev
+        self._seed = derive_seed(seed, name)
+        # Any number of rows: a table that grows keeps the graphs that were compiled for it.
+        self.vectors = tf.Variable(
+            self._first_vectors(num_rows, initial), name=f"{name}_vectors", trainable=trainable,
+            shape=(None, embedding_dim))
+        self.linear = tf.Variable(
+            tf.zeros((num_rows, 1)), name=f"{name}_linear", shape=(None, 1)) if linear else None
+
+    def _drawn(self, rows: int, draw: int) -> tf.Tensor:
+        return tf.random.stateless_normal((rows, self.embedding_dim), seed=(self._seed, draw),
+                                          stddev=self._initial_stddev)
+
+    def _first_vectors(self, num_rows: int, initial: np.ndarray | None) -> tf.Tensor:
+        if initial is not None:
+            return tf.constant(initial)
+        zeros = tf.zeros((self._zero_rows, self.embedding_dim))
+        return tf.concat([zeros, self._drawn(num_rows - self._zero_rows, 0)], axis=0)
 
     @property
     def num_rows(self) -> int:
         """Rows of the table, padding and out of vocabulary included."""
-        return self.vectors.shape[0]
+        return int(tf.shape(self.vectors)[0])
+
+    def reset(self, num_rows: int, initial: np.ndarray | None = None) -> None:
+        """Start anew with another number of rows: the same values as a table made with it.
+
+        Args:
+            num_rows: rows from now on.
+            initial: (num_rows, embedding_dim) initial vectors, where they are known.
+        """
+        self.vectors.assign(self._first_vectors(num_rows, initial))
+        if self.linear is not None:
+            self.linear.assign(tf.zeros((num_rows, 1)))
+
+    def grow(self, num_rows: int) -> None:
+        """Append rows of zeros up to `num_rows`; `renew` gives them their initial values."""
+        for column in self.columns():
+            append_rows(column, num_rows)
+
+    def renew(self, rows: np.ndarray, draw: int) -> None:
+        """Give rows new initial values, for the owners that have taken them over.
+
+        Args:
+            rows: (n,) int32, distinct.
+            draw: > 0; another number draws other values.
+        """
+        self.vectors.scatter_update(tf.IndexedSlices(self._drawn(len(rows), draw), rows))
+        if self.linear is not None:
+            self.linear.scatter_update(tf.IndexedSlices(tf.zeros((len(rows), 1)), rows))
 
     def columns(self) -> list[tf.Variable]:
         """The variables that share the rows."""
         return [self.vectors] if self.linear is None else [self.vectors, self.linear]
+
+
+def append_rows(variable: tf.Variable, num_rows: int) -> None:
+    """Append rows of zeros to a variable of any number of rows, up to `num_rows`."""
+    shape = tf.shape(variable).numpy()
+    if shape[0] < num_rows:
+        added = tf.zeros((num_rows - shape[0], *shape[1:]), variable.dtype)
+        variable.assign(tf.concat([variable, added], axis=0))

@@ -103,6 +103,16 @@ class SharedEmbedding:
         columns = [column for table in self.trained_tables for column in table.columns()]
         return [*columns, *self.dense_variables()]
 
+    def reset(self, table_rows: Mapping[str, int], vectors: Mapping[str, np.ndarray]) -> None:
+        """Start the tables anew for another row map; the matrices are left alone.
+
+        Args:
+            table_rows: of the row map.
+            vectors: of the row map, pre-trained rows.
+        """
+        for name, table in self.tables.items():
+            table.reset(table_rows[name], vectors.get(name))
+
     def reader(self, *, served: bool = False) -> EmbeddingReader:
         """A reader of inputs that hold all fields; `served`: that hold the public ones alone."""
         inputs = self.schema.public if served else self.schema

@@ -43,7 +43,7 @@ class DenseAverage:
         """Take in the present values.
 
         Args:
-            finished: scalar int64, steps before this one.
+            finished: scalar int64, steps before this one since the average was started.
         """
         kept = share_kept(finished, finished + 1)
         for average, variable in zip(self.averages, self._live, strict=True):

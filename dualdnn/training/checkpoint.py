@@ -22,14 +22,19 @@ _PACKED_BYTES = 2**20
 _PACKED = "packed.npz"
 
 
+def _shape(value: np.ndarray | tf.Variable) -> tuple[int, ...]:
+    """Also of a variable that may have any number of rows."""
+    return tuple(value.shape if isinstance(value, np.ndarray) else tf.shape(value).numpy().tolist())
+
+
 def _bytes(value: np.ndarray | tf.Variable) -> int:
     dtype = value.dtype if isinstance(value, np.ndarray) else value.dtype.as_numpy_dtype
-    return int(np.prod(value.shape)) * np.dtype(dtype).itemsize
+    return int(np.prod(_shape(value))) * np.dtype(dtype).itemsize
 
 
 def _blocks(value: np.ndarray | tf.Variable) -> Iterable[np.ndarray]:
     """The rows of an array in shards; a variable is never copied whole."""
-    rows = value.shape[0] if len(value.shape) else 0
+    rows = _shape(value)[0] if len(value.shape) else 0
     size = _bytes(value)
     if size <= _SHARD_BYTES:
         yield value if isinstance(value, np.ndarray) else value.numpy()
@@ -111,10 +116,10 @@ def restore(variables: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarra
     for name, variable in variables.items():
         if name not in arrays:
             raise DataError(f"{folder} lacks `{name}`: it belongs to another configuration.")
-        if tuple(arrays[name].shape) != tuple(variable.shape):
+        if arrays[name].shape != _shape(variable):
             raise DataError(
-                f"{folder}: `{name}` has shape {tuple(arrays[name].shape)}, expected "
-                f"{tuple(variable.shape)}: it belongs to another configuration."
+                f"{folder}: `{name}` has shape {arrays[name].shape}, expected "
+                f"{_shape(variable)}: it belongs to another configuration."
             )
     for name, variable in variables.items():
         variable.assign(arrays[name])

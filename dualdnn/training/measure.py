@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from dualdnn.data.examples import Examples
 from dualdnn.errors import DataError
@@ -44,7 +45,7 @@ def count_parameters(model: DualDNN, tower: str) -> dict[str, int]:
         tables += reader.linear_variables()
     dense = network.count_params()
     dense += sum(int(np.prod(kernel.shape)) for kernel in reader.kernels())
-    embedding = sum(int(np.prod(table.shape)) for table in tables)
+    embedding = sum(int(tf.size(table)) for table in tables)
     return {"params_dense": dense, "params_embedding": embedding, "bytes_dense": 4 * dense}
 
 

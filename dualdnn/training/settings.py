@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 MONITORS = ("log_loss", "auc")
+ORDERS = ("shuffled", "time")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,7 @@ class TrainingSettings:
     Attributes:
         epochs: most passes over the training part.
         batch_size: rows a step; the last step of a pass takes what is left.
+        order: of the rows in a pass: `shuffled`, or by `time`.
         evaluations_per_epoch: times a pass is interrupted to score the validation part.
         patience: evaluations without improvement after which a tower stops; its best weights
             are kept. Needs a validation part; without one every tower trains all epochs.
@@ -49,6 +51,7 @@ class TrainingSettings:
 
     epochs: int = 1
     batch_size: int = 1024
+    order: str = "shuffled"
     evaluations_per_epoch: int = 1
     patience: int = 2
     monitor: str = "log_loss"
@@ -64,6 +67,8 @@ class TrainingSettings:
                          "checkpoint_every_steps")
             if getattr(self, name) < 1
         ]
+        if self.order not in ORDERS:
+            found.append(f"training.order must be one of {', '.join(ORDERS)}, got {self.order!r}.")
         if self.monitor not in MONITORS:
             found.append(f"training.monitor must be one of {', '.join(MONITORS)}, "
                          f"got {self.monitor!r}.")

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 
-from dualdnn.layers.embedding import EmbeddingTable
+from dualdnn.layers.embedding import EmbeddingTable, append_rows
 from dualdnn.training.averaging import share_kept
 
 METHODS = ("adam", "adagrad", "rowwise_adagrad")
@@ -80,12 +81,17 @@ class TableOptimizer:
         """
         self.settings = settings
         self.table = table
-        self._l2_gradient = settings.l2 / num_examples
+        # A variable, since a compiled step outlives the window that it was compiled for.
+        self._l2_gradient = tf.Variable(settings.l2 / num_examples, name=f"{table.name}_l2",
+                                        trainable=False)
         rows = table.num_rows
         # Its own count: a table rests, and must not decay, once its tower has stopped.
         self.steps = tf.Variable(tf.constant(0, tf.int64), name=f"{table.name}_steps")
+        self.averaged_from = tf.Variable(tf.constant(0, tf.int64),
+                                         name=f"{table.name}_averaged_from")
         # The step up to which a row, and its average, have been caught up.
-        self.decayed_to = tf.Variable(tf.zeros(rows, tf.int64), name=f"{table.name}_decayed_to")
+        self.decayed_to = tf.Variable(tf.zeros(rows, tf.int64), name=f"{table.name}_decayed_to",
+                                      shape=(None,))
         self.slots: list[list[tf.Variable]] = []
         for column in table.columns():
             size = column.shape[1]
@@ -96,18 +102,58 @@ class TableOptimizer:
             else:
                 shapes = {"accumulator": (rows, 1)}
             base = column.name.split(":")[0]
-            self.slots.append([tf.Variable(tf.zeros(shape), name=f"{base}_{name}")
-                               for name, shape in shapes.items()])
+            self.slots.append([
+                tf.Variable(tf.zeros(shape), name=f"{base}_{name}", shape=(None, shape[1]))
+                for name, shape in shapes.items()
+            ])
 
         self.averages = [
-            tf.Variable(column, name=f"{column.name.split(':')[0]}_average")
+            tf.Variable(column, name=f"{column.name.split(':')[0]}_average", shape=column.shape)
             for column in (table.columns() if averaging else [])
         ]
 
     def variables(self) -> list[tf.Variable]:
         """Slots and averages, for checkpoints."""
         slots = [slot for slots in self.slots for slot in slots]
-        return [self.steps, self.decayed_to, *slots, *self.averages]
+        return [self.steps, self.averaged_from, self.decayed_to, *slots, *self.averages]
+
+    def reset(self, num_examples: int) -> None:
+        """Start anew on a table that was reset.
+
+        Args:
+            num_examples: rows of the training part, the unit of `l2`.
+        """
+        rows = self.table.num_rows
+        self._l2_gradient.assign(self.settings.l2 / num_examples)
+        for variable in self.variables():
+            shape = (rows, *variable.shape[1:]) if variable.shape.rank else ()
+            variable.assign(tf.zeros(shape, variable.dtype))
+        for average, column in zip(self.averages, self.table.columns(), strict=True):
+            average.assign(column)
+
+    def grow(self) -> None:
+        """Append slots and averages for rows that the table has gained."""
+        for variable in self.variables():
+            if variable.shape.rank:
+                append_rows(variable, self.table.num_rows)
+
+    def renew(self, rows: np.ndarray) -> None:
+        """Forget what rows have learned: their slots start anew, together with the rows.
+
+        Args:
+            rows: (n,) int32, distinct, of a table that holds their new initial values.
+        """
+        for slot in (slot for slots in self.slots for slot in slots):
+            zeros = tf.zeros((len(rows), slot.shape[1]))
+            slot.scatter_update(tf.IndexedSlices(zeros, rows))
+        for average, column in zip(self.averages, self.table.columns(), strict=True):
+            average.scatter_update(tf.IndexedSlices(tf.gather(column, rows), rows))
+        self._mark(tf.constant(rows), self.steps)
+
+    def restart_averages(self) -> None:
+        """Average over the steps from now on."""
+        self.catch_up()
+        self.averaged_from.assign(self.steps)
 
     def _decay_rates(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """Per step, for each column: `(num_rows, size)` or, row-wise, `(num_rows, 1)`."""
@@ -145,7 +191,8 @@ class TableOptimizer:
         if self.settings.l2:
             values = [value * tf.exp(-rate)
                       for value, rate in zip(values, self._decay_rates(rows), strict=True)]
-        kept = share_kept(self.steps, self.steps + 1)
+        finished = self.steps - self.averaged_from
+        kept = share_kept(finished, finished + 1)
         for i, column in enumerate(self.table.columns()):
             value = values[i] - self._update(self.slots[i], rows, gradients[i])
             column.scatter_update(tf.IndexedSlices(value, rows))
@@ -159,7 +206,9 @@ class TableOptimizer:
         """The averages as of now; since the last touch they have moved towards `values`."""
         if not self.averages:
             return []
-        kept = share_kept(tf.gather(self.decayed_to, rows), self.steps)[:, tf.newaxis]
+        start = self.averaged_from
+        kept = share_kept(tf.gather(self.decayed_to, rows) - start, self.steps - start)
+        kept = kept[:, tf.newaxis]
         return [value + kept * (tf.gather(average, rows) - value)
                 for value, average in zip(values, self.averages, strict=True)]
 

@@ -10,10 +10,12 @@ import tensorflow as tf
 import tf_keras as keras
 
 from dualdnn.data.examples import Batch
+from dualdnn.data.row_map import RowMap
+from dualdnn.data.row_map_growth import Growth
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.averaging import DenseAverage
 from dualdnn.training.settings import DenseOptimizerSettings
-from dualdnn.training.table_optimizer import TableOptimizer
+from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
 
 
 class _Found(NamedTuple):
@@ -34,20 +36,27 @@ class TrainStep:
         self,
         *,
         model: DualDNN,
-        table_optimizers: Mapping[str, TableOptimizer],
+        table_settings: TableOptimizerSettings,
         dense_settings: Mapping[str, DenseOptimizerSettings],
+        num_examples: int,
         averaging: bool = False,
     ) -> None:
         """Create every slot.
 
         Args:
             model: the towers.
-            table_optimizers: by table name, one for every table of the model that learns.
+            table_settings: of every table that learns.
             dense_settings: by tower name.
-            averaging: keep averages of the dense variables.
+            num_examples: rows of the training part, the unit of the tables' `l2`.
+            averaging: keep averages of all weights.
         """
         self.model = model
-        self.table_optimizers = dict(table_optimizers)
+        self.num_examples = num_examples
+        self.table_optimizers = {
+            table.name: TableOptimizer(table_settings, table, num_examples=num_examples,
+                                       averaging=averaging)
+            for table in model.tables(model.towers)
+        }
         self.dense_settings = dict(dense_settings)
         self.dense_optimizers = {}
         for tower in model.towers:
@@ -59,22 +68,74 @@ class TrainStep:
             tower: DenseAverage(model.dense_variables(tower) if averaging else [])
             for tower in model.towers
         }
+        self.averaged_from = {
+            tower: tf.Variable(tf.constant(0, tf.int64), name="averaged_from")
+            for tower in model.towers
+        }
+        self._first_values = [variable.numpy() for variable in self._dense_variables()]
         self._compiled: dict[tuple[str, ...], tf.types.experimental.ConcreteFunction] = {}
+
+    def _variables_of_tower(self, tower: str) -> list[tf.Variable]:
+        return [*self.model.dense_variables(tower), *self.dense_optimizers[tower].variables,
+                *self.dense_averages[tower].averages, self.averaged_from[tower]]
+
+    def _dense_variables(self) -> list[tf.Variable]:
+        return [v for tower in self.model.towers for v in self._variables_of_tower(tower)]
 
     def named_variables(self) -> dict[str, tf.Variable]:
         """All that changes, by names that do not depend on what else is in the process."""
-        named: dict[str, tf.Variable] = {}
-        for table in self.model.tables(self.model.towers):
-            optimizer = self.table_optimizers[table.name]
-            for i, variable in enumerate([*table.columns(), *optimizer.variables()]):
-                named[f"table/{table.name}/{i}"] = variable
-        for tower in self.model.towers:
-            dense = self.model.dense_variables(tower)
-            slots = self.dense_optimizers[tower].variables
-            averages = self.dense_averages[tower].averages
-            for i, variable in enumerate([*dense, *slots, *averages]):
-                named[f"tower/{tower}/{i}"] = variable
+        parts: dict[str, list[tf.Variable]] = {
+            f"table/{table.name}": [*table.columns(),
+                                    *self.table_optimizers[table.name].variables()]
+            for table in self.model.tables(self.model.towers)
+        }
+        parts |= {f"tower/{tower}": self._variables_of_tower(tower)
+                  for tower in self.model.towers}
+        named = {f"{part}/{variable.name.split(':')[0]}": variable
+                 for part, variables in parts.items() for variable in variables}
+        assert len(named) == sum(map(len, parts.values())), "two variables share a name"
         return named
+
+    def reset(self, row_map: RowMap, num_examples: int) -> None:
+        """Start anew: what a new model of another window would be, without compiling it again.
+
+        Args:
+            row_map: of the new window.
+            num_examples: rows of its training part.
+        """
+        self.num_examples = num_examples
+        for variable, value in zip(self._dense_variables(), self._first_values, strict=True):
+            variable.assign(value)
+        for embedding in self.model.embeddings(self.model.towers):
+            embedding.reset(row_map.table_rows, row_map.vectors)
+        for optimizer in self.table_optimizers.values():
+            optimizer.reset(num_examples)
+
+    def grow(self, growth: Growth, draw: int) -> None:
+        """Give rows, slots and averages to the ids that a grown row map has admitted.
+
+        Args:
+            growth: from the row map that the tables fit.
+            draw: > 0; another number draws other initial values.
+        """
+        self.catch_up()
+        for embedding in self.model.embeddings(self.model.towers):
+            for name, table in embedding.tables.items():
+                table.grow(growth.row_map.table_rows[name])
+                if not table.trainable:
+                    continue
+                optimizer = self.table_optimizers[table.name]
+                optimizer.grow()
+                if len(rows := growth.fresh_rows[name]):
+                    table.renew(rows, draw)
+                    optimizer.renew(rows)
+
+    def restart_averages(self) -> None:
+        """Average over the steps from now on: the newest samples are not thinned by older ones."""
+        for optimizer in self.table_optimizers.values():
+            optimizer.restart_averages()
+        for tower, start in self.averaged_from.items():
+            start.assign(self.dense_optimizers[tower].iterations)
 
     def catch_up(self) -> None:
         """Bring every table up to date, as scoring, checkpoint and export need it."""
@@ -230,7 +291,8 @@ class TrainStep:
             pairs = zip(gradients[: len(variables)], variables, strict=True)
             optimizer = self.dense_optimizers[tower]
             optimizer.apply_gradients(pairs)
-            self.dense_averages[tower].update(optimizer.iterations - 1)
+            finished = optimizer.iterations - 1 - self.averaged_from[tower]
+            self.dense_averages[tower].update(finished)
             start = len(variables)
             for table, (rows, values) in tables.items():
                 of_table = gradients[start : start + len(values)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,13 +14,13 @@ import numpy as np
 from dualdnn.data.examples import Examples
 from dualdnn.errors import DataError, NonFiniteError
 from dualdnn.evaluation.metrics import auc, log_loss
-from dualdnn.models.dual_dnn import TEACHER, DualDNN
+from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.best_weights import BestWeights, best_weights_from
 from dualdnn.training.checkpoint import CheckpointFolder, restore
 from dualdnn.training.progress import Progress
 from dualdnn.training.scoring import Scorer
-from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
-from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
+from dualdnn.training.settings import TrainingSettings
+from dualdnn.training.table_optimizer import TableOptimizer
 from dualdnn.training.train_step import TrainStep
 
 
@@ -44,46 +44,36 @@ class Trainer:
     def __init__(
         self,
         *,
-        model: DualDNN,
+        train_step: TrainStep,
         examples: Examples,
         settings: TrainingSettings,
-        table_settings: TableOptimizerSettings,
-        dense_settings: Mapping[str, DenseOptimizerSettings],
         seed: int,
         folder: Path,
         listener: Listener | None = None,
+        towers: Sequence[str] | None = None,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
         Args:
-            model: the towers.
+            train_step: the towers and their optimizers, as they are now.
             examples: with the parts train and, for early stopping, valid.
             settings: passes, batch size, patience.
-            table_settings: of every table.
-            dense_settings: by tower name.
             seed: of the order of rows.
             folder: where checkpoints go.
             listener: hears of steps and evaluations.
+            towers: those that learn; None for all of them.
         """
-        self.model = model
+        self.train_step = train_step
+        self.model = model = train_step.model
         self.examples = examples
         self.settings = settings
         self.seed = seed
         self.folder = folder
         self._checkpoints = CheckpointFolder(folder)
         self.listener = listener
-        self.train_step = TrainStep(
-            model=model, dense_settings=dense_settings, averaging=settings.averaging,
-            table_optimizers={
-                table.name: TableOptimizer(
-                    table_settings, table, num_examples=len(examples.split.train),
-                    averaging=settings.averaging,
-                )
-                for table in model.tables(model.towers)
-            },
-        )
         self.step = 0
-        self.progress = {tower: Progress() for tower in model.towers}
+        self.progress = {tower: Progress() for tower in model.towers
+                         if towers is None or tower in towers}
         self.history: list[dict[str, Any]] = []
         self.timed_seconds = 0.0
         self.timed_examples = 0
@@ -115,7 +105,12 @@ class Trainer:
         epoch, position = divmod(self.step, self.steps_per_epoch)
         if self._order is None or self._order[0] != epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            self._order = (epoch, rng.permutation(self.examples.split.train))
+            train = self.examples.split.train
+            if self.settings.order == "time":
+                times = self.examples.timestamps[train]
+                self._order = (epoch, train[np.argsort(times, kind="stable")])
+            else:
+                self._order = (epoch, rng.permutation(train))
         start = position * self.settings.batch_size
         return self._order[1][start : start + self.settings.batch_size]
 
@@ -223,7 +218,8 @@ class Trainer:
             self._judge_all(labels, self._scorer(self.examples.rows[valid], training,
                                                  self.examples.dense[valid]))
         # Only now: the students were scored with the table as it was.
-        if self.progress[TEACHER].status == "stopped" and not self._teacher_rests:
+        teacher = self.progress.get(TEACHER)
+        if teacher and teacher.status == "stopped" and not self._teacher_rests:
             self._rest_on_best_teacher()
 
     def _judge_all(self, labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> None:
@@ -247,9 +243,8 @@ class Trainer:
 
     def _table_step(self, tower: str) -> int:
         """The step that the values of a tower's embedding belong to."""
-        teacher = self.progress[TEACHER]
         shared = self.model.embedding_of(tower) is self.model.embedding
-        return teacher.best_step if shared and self._teacher_rests else self.step
+        return self.progress[TEACHER].best_step if shared and self._teacher_rests else self.step
 
     def _rest_on_best_teacher(self) -> None:
         """The teacher has stopped: it and the embedding keep their best weights.

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from dualdnn.data import examples as examples_module
-from dualdnn.data.examples import _check_row_map, open_examples
-from dualdnn.data.row_map import load_row_map
+from dualdnn.data.examples import open_examples
+from dualdnn.data.row_map import check_made_for, load_row_map
 from dualdnn.data.signs import signs_of
 from dualdnn.data.window import Given, RandomFraction, Rolling, TimeFraction
 from dualdnn.errors import DataError
@@ -258,7 +258,7 @@ def test_a_row_map_of_as_many_other_fields_is_refused(opened, schema):
     for other in (replace(schema, fields=(*others, first)), changed):
         with pytest.raises(DataError, match=r"^the row map was built for the field .*user.*, but "
                            r"this schema has .* in its place\. Use the schema and the kind"):
-            _check_row_map(trained.row_map, other)
+            check_made_for(trained.row_map, other)
 
 
 # Odd but legal.

@@ -31,7 +31,7 @@ def model(examples):
     model = build_model(examples, [EVERYTHING], alone=True, interactions=[cin])
     for number, table in enumerate(model.tables(model.towers)):
         for column in table.columns():
-            column.assign(tf.random.stateless_normal(column.shape, seed=(number, 2)))
+            column.assign(tf.random.stateless_normal(tf.shape(column), seed=(number, 2)))
     return model
 
 

@@ -31,7 +31,7 @@ def model(examples):
     model = build_model(examples, [EVERYTHING], alone=True)
     for table in model.tables(model.towers):
         for column in table.columns():
-            column.assign(tf.random.stateless_normal(column.shape, seed=(1, 2)))
+            column.assign(tf.random.stateless_normal(tf.shape(column), seed=(1, 2)))
     return model
 
 

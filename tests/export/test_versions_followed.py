@@ -40,7 +40,7 @@ def published(feed, examples, graph, sample, tmp_path_factory):
     model = build_model(fewer, [EVERYTHING], dropout=0.0)
     for table in model.tables(model.towers):
         for column in table.columns():
-            column.assign(tf.random.stateless_normal(column.shape, seed=(5, 6)))
+            column.assign(tf.random.stateless_normal(tf.shape(column), seed=(5, 6)))
     samples = {1: sample, 2: sample_for(feed, fewer, model, "s0")}
     for made, of_version in ((graph, samples[1]), (serving_graph(model, fewer, "s0"), samples[2])):
         publish(graph=made, sample=of_version, folder=folder, manifest={})

@@ -35,6 +35,6 @@ def test_known_vectors_are_the_initial_ones():
 
 
 def test_columns_share_the_rows():
-    assert [c.shape.as_list() for c in table_of(3).columns()] == [[12, 2], [12, 1]]
-    assert [c.shape.as_list() for c in table_of(3, linear=False).columns()] == [[12, 2]]
+    assert [list(c.numpy().shape) for c in table_of(3).columns()] == [[12, 2], [12, 1]]
+    assert [list(c.numpy().shape) for c in table_of(3, linear=False).columns()] == [[12, 2]]
     assert table_of(3).num_rows == 12

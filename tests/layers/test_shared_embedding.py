@@ -46,7 +46,7 @@ def batch():
 def randomised(embedding):
     rng = np.random.default_rng(1)
     for variable in embedding.trained_variables():
-        variable.assign(rng.normal(size=variable.shape))
+        variable.assign(rng.normal(size=variable.numpy().shape))
     return embedding
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from dualdnn.distillation.objective import Objective, StopGradient
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.settings import DenseOptimizerSettings
-from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
+from dualdnn.training.table_optimizer import TableOptimizerSettings
 from dualdnn.training.train_step import TrainStep
 from tests.tiny_run import EVERYTHING, build_model, open_tiny, weights_of
 
@@ -22,9 +22,7 @@ def examples(tmp_path_factory):
 def step_for(model, *, clip_norm=None, learning_rate=0.01, l2=1.0):
     table = TableOptimizerSettings(method="adam", learning_rate=0.02, l2=l2)
     return TrainStep(
-        model=model,
-        table_optimizers={t.name: TableOptimizer(table, t, num_examples=264)
-                          for t in model.tables(model.towers)},
+        model=model, table_settings=table, num_examples=264,
         dense_settings={tower: DenseOptimizerSettings(learning_rate=learning_rate,
                                                       clip_norm=clip_norm)
                         for tower in model.towers},

@@ -162,7 +162,7 @@ def test_auc_as_monitor_needs_both_classes(examples, tmp_path):
 def poison(variable, at):
     def after_step(step):
         if step == at:
-            variable.assign(np.full(variable.shape, np.nan))
+            variable.assign(np.full(variable.numpy().shape, np.nan))
     return after_step
 
 

@@ -1,0 +1,237 @@
+"""The steps of the daily jobs; each leaves its result in the run folder, whole or not at all."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualdnn.data.examples import Examples, open_examples
+from dualdnn.data.partition_checks import RecordedDay
+from dualdnn.data.row_map import build_row_map
+from dualdnn.data.window import ChosenDays
+from dualdnn.evaluation.decision import Decision
+from dualdnn.evaluation.gate import Candidate, Holdout, decide
+from dualdnn.export.candidate import publish_candidate
+from dualdnn.export.champion import Champion
+from dualdnn.export.saved_model import Exported, size_in_bytes
+from dualdnn.export.student import export_student
+from dualdnn.export.versions import read_manifest
+from dualdnn.storage import atomic_folder, write_json
+from dualdnn.training.learner import Learner, open_state
+from dualdnn.training.trainer import Listener
+from pipelines.build import new_learner
+from pipelines.challenge import (
+    Standing,
+    as_champion_reads,
+    candidate_from,
+    champion_candidate,
+    holdout_of,
+    timed,
+)
+from pipelines.daily_job import DailyJob
+from pipelines.exporting import lineage_of
+
+# What the last check looks at: the fine-tuned model has learned the holdout of the other rules.
+_LAST_RULES = ("finite", "parity", "calibration", "score_change", "golden")
+
+
+def open_window(job: DailyJob, train: Sequence[datetime.date],
+                test: Sequence[datetime.date]) -> Examples:
+    """The days of training and holdout, with a new row map."""
+    plan = job.plan
+    return open_examples(
+        lake=plan.towers.lake, schema=plan.towers.schema, state=job.all_state,
+        window=ChosenDays(train=train, test=test),
+        row_map=functools.partial(build_row_map, admission=plan.admission))
+
+
+def learned_notes(examples: Examples, index: np.ndarray, settings: Mapping[str, Any],
+                  earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a training state says of the rows behind it.
+
+    Args:
+        examples: the data.
+        index: (n,) row numbers that were learned.
+        settings: of the job.
+        earlier: the notes of the state that this one went on from.
+    """
+    starts = np.cumsum([0, *(day.rows for day in examples.days)])
+    number = np.searchsorted(starts, index, side="right") - 1
+    newest = int(number.max())
+    seconds = examples.timestamps[index[number == newest]]
+    recorded = {str(examples.days[i].day): RecordedDay.of(examples.days[i]).to_dict()
+                for i in np.unique(number)}
+    return {
+        "settings": dict(settings), "recorded": {**(earlier or {}).get("recorded", {}), **recorded},
+        "learned_until": [str(examples.days[newest].day), int(seconds.max())],
+    }
+
+
+def restored(job: DailyJob, part: str, examples: Examples) -> Learner | None:
+    """The learner that an earlier try of this run has left; None where there is none."""
+    folder = job.run / part
+    if not folder.is_dir():
+        return None
+    stored = open_state(folder)
+    learner = new_learner(job.plan.towers, examples.schema, stored.row_map,
+                          stored.about["num_examples"])
+    learner.load(stored)
+    return learner
+
+
+def keep(job: DailyJob, part: str, learner: Learner, notes: Mapping[str, Any]) -> None:
+    """Leave a learner in the run folder, in place of an earlier one."""
+    with atomic_folder(job.run / part) as folder:
+        learner.save(folder, notes)
+
+
+def train_window(job: DailyJob, examples: Examples, listener: Listener) -> Learner:
+    """Teacher and students from scratch on the window; or as an earlier try has left them."""
+    learner = restored(job, "trained", examples)
+    if learner is None:
+        plan = job.plan.towers
+        learner = new_learner(plan, examples.schema, examples.row_map, len(examples.split.train))
+        trainer = learner.train(examples, plan.training, seed=plan.seed, listener=listener,
+                                folder=job.run / "checkpoints")
+        write_json(job.run / "trained.json", {
+            "history": trainer.history, "progress": trainer.summary(),
+            "seconds": trainer.timed_seconds, "examples": trainer.timed_examples})
+        keep(job, "trained", learner,
+             learned_notes(examples, examples.split.train, job.plan.settings))
+    return learner
+
+
+def export_challenger(job: DailyJob, learner: Learner, examples: Examples, part: str,
+                      metrics: Mapping[str, Any], notes: Mapping[str, Any]) -> Exported:
+    """Write the student below the run folder; the learner ends with served weights in its model.
+
+    Args:
+        job: the job.
+        learner: what to export.
+        examples: opened with its row map.
+        part: folder of the run.
+        metrics: of the student on rows that it has not learned.
+        notes: of `learned_notes`.
+    """
+    shutil.rmtree(job.run / part, ignore_errors=True)
+    days = sorted(notes["recorded"])
+    exported, _ = export_student(
+        model=learner.model, best=learner.best(), examples=examples, lake=job.plan.towers.lake,
+        student=job.plan.student, folder=job.run / part,
+        manifest={**lineage_of(examples, job.run), "metrics": dict(metrics), "job": job.name,
+                  "days": [days[0], days[-1]], "as_of": str(job.as_of),
+                  "learned_until": notes["learned_until"],
+                  "fingerprints": {day: one["fingerprint"]
+                                   for day, one in notes["recorded"].items()}})
+    return exported
+
+
+def judge(job: DailyJob, standing: Standing | None, examples: Examples, exported: Exported,
+          logits: Mapping[str, np.ndarray], metrics: Mapping[str, Any],
+          slices: Mapping[str, np.ndarray]) -> Decision:
+    """Put the challenger before the gate, beside the champion on the same rows.
+
+    Args:
+        job: the job.
+        standing: the champion, or None.
+        examples: whose test part is the holdout.
+        exported: the challenger.
+        logits: (rows_test,) by tower.
+        metrics: of the towers on the test part, by tower.
+        slices: (rows_test,) masks by name.
+    """
+    plan, index = job.plan, examples.split.test
+    if not plan.gate.enabled:
+        return Decision(accepted=True, first_version=standing is None, enabled=False)
+    folders = {"challenger": (exported.path, examples, index)}
+    if standing:
+        theirs, mapped = as_champion_reads(standing, plan, examples, index)
+        folders["champion"] = (standing.path, theirs, mapped)
+    seconds = timed(folders)
+    champion = champion_candidate(standing, theirs, mapped, seconds["champion"]) \
+        if standing else None
+    return decide(
+        challenger=candidate_from(logits, plan.student, exported=exported, metrics=metrics,
+                                  golden=plan.golden, latency=seconds["challenger"]),
+        champion=champion, settings=plan.gate, seed=plan.towers.seed,
+        holdout=holdout_of(examples, index, plan.golden, slices, examples.split.train),
+    )
+
+
+def finetune_newest(job: DailyJob, learner: Learner, days: Sequence[datetime.date],
+                    listener: Listener) -> tuple[dict[str, Any], Decision]:
+    """Go on with the samples that training has left out, and check on the last slice of them.
+
+    Args:
+        job: the job.
+        learner: as trained on the window; the fine-tuned student ends in the run folder.
+        days: gap and holdout.
+        listener: hears of steps.
+
+    Returns:
+        what there is to report, and the decision of the last check.
+    """
+    plan = job.plan
+    window = ChosenDays(train=days, test_share=plan.finetune.held_back)
+    where = {"lake": plan.towers.lake, "schema": plan.towers.schema, "state": job.all_state}
+    before = open_examples(**where, window=window, row_map=learner.row_map)
+    held = before.split.test
+    old = learner.score(before, held)
+    examples, growth = learner.open_newest(**where, window=window, admission=plan.admission)
+    trainer = learner.fine_tune(examples, growth, plan.finetune.training(plan.towers.training),
+                                seed=plan.towers.seed, folder=job.run / "finetune_checkpoints",
+                                listener=listener)
+    new = learner.score(examples, held)
+    notes = learned_notes(examples, examples.split.train, plan.settings,
+                          open_state(job.run / "trained").about)
+    keep(job, "tuned", learner, notes)
+    report = json.loads((job.run / "measured.json").read_text())
+    exported = export_challenger(job, learner, examples, "candidate",
+                                 report["students"][plan.student], notes)
+    student = {"student": new[plan.student]}
+    decision = decide(
+        challenger=candidate_from({plan.student: student["student"]}, plan.student,
+                                  exported=exported, metrics={}, golden=plan.golden, latency={}),
+        champion=Candidate(logits={"student": old[plan.student]}),
+        holdout=Holdout(labels=examples.labels[held], golden=plan.golden,
+                        groups=None if examples.groups is None else examples.groups[held]),
+        settings=plan.gate.only(*_LAST_RULES), seed=plan.towers.seed)
+    return {
+        "days": [str(day) for day in days], "rows": len(examples.split.train),
+        "rows_held_back": len(held), "admitted": growth.admitted, "expired": growth.expired,
+        "refused": growth.refused, "seconds": trainer.timed_seconds, "path": str(exported.path),
+        "decision": decision.to_dict(),
+    }, decision
+
+
+def publish(job: DailyJob, candidate: Path, part: str, decision: Decision) -> Champion:
+    """Publish what was accepted; what an earlier try has published is not published again.
+
+    Args:
+        job: the job.
+        candidate: the exported student.
+        part: folder of the run with its training state.
+        decision: of the gate.
+    """
+    def write_state(folder: Path) -> None:
+        shutil.copytree(job.run / part, folder, dirs_exist_ok=True)
+
+    return publish_candidate(
+        candidate=candidate, write_state=write_state, folder=job.exported, state=job.state,
+        reason=f"{job.name} of {job.as_of}: {decision.summary}"[:500], registry=job.registry,
+        manifest={"gate": decision.to_dict(), "run_folder": str(job.run)})
+
+
+def export_section(job: DailyJob, champion: Champion) -> dict[str, Any]:
+    """`export` of the report."""
+    path = job.exported / str(champion.version)
+    return {"name": job.model, "student": job.plan.student, "path": str(path),
+            "version": champion.version, "bytes": size_in_bytes(path),
+            "parity_max_abs": read_manifest(path)["parity_max_abs"]}
