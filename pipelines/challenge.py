@@ -22,7 +22,7 @@ from dualdnn.export.saved_model import (
     encoded_inputs,
     size_in_bytes,
 )
-from dualdnn.export.versions import read_manifest
+from dualdnn.export.versions import read_manifest, version_numbers
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.learner import StoredState, open_state
 from pipelines.build import new_learner
@@ -48,27 +48,48 @@ class Standing:
     stored: StoredState
 
 
-def standing_champion(folder: Path) -> Standing | None:
-    """The champion below `exported_models/NAME` with its training state; None where none is.
+def published_by(folder: Path, run: Path) -> int | None:
+    """The version below `exported_models/NAME` that a run has published; None where none is."""
+    for version in reversed(version_numbers(folder)):
+        try:
+            if read_manifest(folder / str(version)).get("run_folder") == str(run.resolve()):
+                return version
+        except DataError:  # a broken version is nobody's
+            continue
+    return None
+
+
+def standing_champion(folder: Path, state: Path, run: Path) -> Standing | None:
+    """The champion that a run meets, with its training state; None where none is.
+
+    A run that was killed after it had published meets the champion from before that.
+
+    Args:
+        folder: `exported_models/NAME`.
+        state: `paths.state/NAME`.
+        run: folder of the challenger's run.
 
     Raises:
         DataError: it has no training state, so that it cannot be scored.
     """
     champion = champion_of(folder)
-    if champion is None:
+    version = champion.version if champion else None
+    if version is not None and version == published_by(folder, run):
+        version = read_manifest(folder / str(version))["parent_version"]
+    if version is None:
         return None
-    if champion.training_state is None or not Path(champion.training_state).is_dir():
+    if not (state / str(version)).is_dir():
         raise DataError(
-            f"version {champion.version}, the champion of {folder}, has no training state at "
-            f"{champion.training_state}. Restore it, or roll back to a version that has one."
+            f"version {version} of {folder} has no training state at {state / str(version)}. "
+            "Restore it, or roll back to a version that has one."
         )
-    stored = open_state(Path(champion.training_state))
-    return Standing(version=champion.version, path=folder / str(champion.version), stored=stored,
+    stored = open_state(state / str(version))
+    return Standing(version=version, path=folder / str(version), stored=stored,
                     plan=daily_plan_from(stored.about["settings"]))
 
 
 def holdout_of(examples: Examples, index: np.ndarray, golden: Sequence[GoldenRequest],
-               slices: Mapping[str, np.ndarray], training: np.ndarray) -> Holdout:
+               slices: Mapping[str, np.ndarray]) -> Holdout:
     """Rows for the gate.
 
     Args:
@@ -76,9 +97,8 @@ def holdout_of(examples: Examples, index: np.ndarray, golden: Sequence[GoldenReq
         index: (n,) row numbers of the holdout.
         golden: stored requests.
         slices: (n,) masks by name.
-        training: (m,) row numbers of the challenger's training part.
     """
-    labels = examples.labels
+    labels, training = examples.labels, examples.split.train
     return Holdout(
         labels=labels[index], groups=None if examples.groups is None else examples.groups[index],
         slices=slices, training_rows=len(training), golden=golden,

@@ -65,3 +65,20 @@ def window_days(job: DailyJob) -> WindowDays:
     return WindowDays(
         job=job, findings=findings, train=[day for day in train if day in fit],
         newest=[day for day in newest if day in fit], holdout=[day for day in held if day in fit])
+
+
+def newest_days(job: DailyJob, since: datetime.date
+                ) -> tuple[list[datetime.date], list[dict[str, Any]]]:
+    """The days from `since`, which may be learned in part, to the job's; empty for none.
+
+    Returns:
+        the days that can be read, and the findings for the report.
+
+    Raises:
+        DataError: as `window_days`.
+    """
+    wanted = [since + _DAY * i for i in range((job.as_of - since).days + 1)]
+    if not wanted:
+        return [], []
+    fit, findings = fit_days(job, wanted, [job.as_of])
+    return fit, show_findings(job.console, findings)

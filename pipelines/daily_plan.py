@@ -157,10 +157,10 @@ def daily_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = ()) -
     if window.get("_target_") != "dualdnn.data.window.Rolling":
         found.append("a daily job needs window=rolling, got "
                      f"{window.get('_target_', window)!r}.")
-    elif window.get("valid_days"):
+    if window.get("valid_days"):
         found.append(f"window.valid_days must be 0 in a daily job, got {window['valid_days']}: it "
                      "takes a fixed number of passes and stops no tower early.")
-    elif retention and isinstance(window.get("days"), int):
+    if retention and isinstance(window.get("days"), int):
         found += retention.mistakes(window["days"])
     if not shared.get("students"):
         found.append("a daily job publishes a student, got students=[]. Name one.")

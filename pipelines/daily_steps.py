@@ -11,21 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
+from dualdnn.data.encoding import encode_days
 from dualdnn.data.examples import Examples, open_examples
 from dualdnn.data.partition_checks import RecordedDay
 from dualdnn.data.row_map import build_row_map
+from dualdnn.data.row_match import adapted
 from dualdnn.data.window import ChosenDays
 from dualdnn.evaluation.decision import Decision
 from dualdnn.evaluation.gate import Candidate, Holdout, decide
 from dualdnn.export.candidate import publish_candidate
 from dualdnn.export.champion import Champion
+from dualdnn.export.promotion import promote
 from dualdnn.export.saved_model import Exported, size_in_bytes
 from dualdnn.export.student import export_student
 from dualdnn.export.versions import read_manifest
 from dualdnn.storage import atomic_folder, write_json
+from dualdnn.training.best_weights import BestWeights
 from dualdnn.training.learner import Learner, open_state
+from dualdnn.training.measure import known_masks
 from dualdnn.training.trainer import Listener
+from dualdnn.training.warm_start import Taken, warm_start
 from pipelines.build import new_learner
 from pipelines.challenge import (
     Standing,
@@ -33,6 +40,7 @@ from pipelines.challenge import (
     candidate_from,
     champion_candidate,
     holdout_of,
+    published_by,
     timed,
 )
 from pipelines.daily_job import DailyJob
@@ -86,6 +94,36 @@ def restored(job: DailyJob, part: str, examples: Examples) -> Learner | None:
     return learner
 
 
+def going_on(job: DailyJob, standing: Standing, days: Sequence[datetime.date]
+             ) -> tuple[Learner, list[Taken]]:
+    """The champion's towers as they were left; where schema or towers changed, what fits of them.
+
+    Args:
+        job: the job.
+        standing: the champion.
+        days: the newest, from which new fields take their ids and boundaries.
+
+    Returns:
+        the learner, and what became of every variable; none of them where all is as it was.
+
+    Raises:
+        DataError: what was learned cannot mean the same any more, see `warm_start`.
+    """
+    plan, stored = job.plan.towers, standing.stored
+    theirs = standing.plan.towers
+    encoded = encode_days(plan.lake, days, plan.schema, job.all_state)
+    row_map = adapted(stored.row_map, theirs.schema, plan.schema, encoded, [None] * len(encoded),
+                      job.plan.admission)
+    learner = new_learner(plan, plan.schema, row_map, stored.about["num_examples"])
+    arrays, live = stored.arrays(), learner.train_step.named_variables()
+    if row_map is stored.row_map and {name: value.shape for name, value in arrays.items()} == {
+            name: tuple(tf.shape(variable).numpy().tolist()) for name, variable in live.items()}:
+        learner.load(stored)
+        return learner, []
+    return learner, warm_start(learner.train_step, arrays, old_schema=theirs.schema,
+                               old_row_map=stored.row_map, new_row_map=row_map)
+
+
 def keep(job: DailyJob, part: str, learner: Learner, notes: Mapping[str, Any]) -> None:
     """Leave a learner in the run folder, in place of an earlier one."""
     with atomic_folder(job.run / part) as folder:
@@ -108,13 +146,15 @@ def train_window(job: DailyJob, examples: Examples, listener: Listener) -> Learn
     return learner
 
 
-def export_challenger(job: DailyJob, learner: Learner, examples: Examples, part: str,
-                      metrics: Mapping[str, Any], notes: Mapping[str, Any]) -> Exported:
+def export_challenger(job: DailyJob, learner: Learner, best: BestWeights, examples: Examples,
+                      part: str, metrics: Mapping[str, Any],
+                      notes: Mapping[str, Any]) -> Exported:
     """Write the student below the run folder; the learner ends with served weights in its model.
 
     Args:
         job: the job.
-        learner: what to export.
+        learner: whose student to export.
+        best: its weights as they are served.
         examples: opened with its row map.
         part: folder of the run.
         metrics: of the student on rows that it has not learned.
@@ -123,7 +163,7 @@ def export_challenger(job: DailyJob, learner: Learner, examples: Examples, part:
     shutil.rmtree(job.run / part, ignore_errors=True)
     days = sorted(notes["recorded"])
     exported, _ = export_student(
-        model=learner.model, best=learner.best(), examples=examples, lake=job.plan.towers.lake,
+        model=learner.model, best=best, examples=examples, lake=job.plan.towers.lake,
         student=job.plan.student, folder=job.run / part,
         manifest={**lineage_of(examples, job.run), "metrics": dict(metrics), "job": job.name,
                   "days": [days[0], days[-1]], "as_of": str(job.as_of),
@@ -134,8 +174,7 @@ def export_challenger(job: DailyJob, learner: Learner, examples: Examples, part:
 
 
 def judge(job: DailyJob, standing: Standing | None, examples: Examples, exported: Exported,
-          logits: Mapping[str, np.ndarray], metrics: Mapping[str, Any],
-          slices: Mapping[str, np.ndarray]) -> Decision:
+          logits: Mapping[str, np.ndarray], metrics: Mapping[str, Any]) -> Decision:
     """Put the challenger before the gate, beside the champion on the same rows.
 
     Args:
@@ -145,7 +184,6 @@ def judge(job: DailyJob, standing: Standing | None, examples: Examples, exported
         exported: the challenger.
         logits: (rows_test,) by tower.
         metrics: of the towers on the test part, by tower.
-        slices: (rows_test,) masks by name.
     """
     plan, index = job.plan, examples.split.test
     if not plan.gate.enabled:
@@ -161,7 +199,7 @@ def judge(job: DailyJob, standing: Standing | None, examples: Examples, exported
         challenger=candidate_from(logits, plan.student, exported=exported, metrics=metrics,
                                   golden=plan.golden, latency=seconds["challenger"]),
         champion=champion, settings=plan.gate, seed=plan.towers.seed,
-        holdout=holdout_of(examples, index, plan.golden, slices, examples.split.train),
+        holdout=holdout_of(examples, index, plan.golden, known_masks(examples, index)),
     )
 
 
@@ -193,7 +231,7 @@ def finetune_newest(job: DailyJob, learner: Learner, days: Sequence[datetime.dat
                           open_state(job.run / "trained").about)
     keep(job, "tuned", learner, notes)
     report = json.loads((job.run / "measured.json").read_text())
-    exported = export_challenger(job, learner, examples, "candidate",
+    exported = export_challenger(job, learner, learner.best(), examples, "candidate",
                                  report["students"][plan.student], notes)
     student = {"student": new[plan.student]}
     decision = decide(
@@ -220,13 +258,17 @@ def publish(job: DailyJob, candidate: Path, part: str, decision: Decision) -> Ch
         part: folder of the run with its training state.
         decision: of the gate.
     """
+    reason = f"{job.name} of {job.as_of}: {decision.summary}"[:500]
+    where: dict[str, Any] = {"state": job.state, "registry": job.registry}
+    if (version := published_by(job.exported, job.run)) is not None:
+        return promote(job.exported, version, reason, **where)
+
     def write_state(folder: Path) -> None:
         shutil.copytree(job.run / part, folder, dirs_exist_ok=True)
 
     return publish_candidate(
-        candidate=candidate, write_state=write_state, folder=job.exported, state=job.state,
-        reason=f"{job.name} of {job.as_of}: {decision.summary}"[:500], registry=job.registry,
-        manifest={"gate": decision.to_dict(), "run_folder": str(job.run)})
+        candidate=candidate, write_state=write_state, folder=job.exported, reason=reason, **where,
+        manifest={"gate": decision.to_dict(), "run_folder": str(job.run.resolve())})
 
 
 def export_section(job: DailyJob, champion: Champion) -> dict[str, Any]:

@@ -9,14 +9,15 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
+from dualdnn.data.examples import Examples
 from dualdnn.errors import RejectedError
 from dualdnn.evaluation.decision import Decision
 from dualdnn.evaluation.report import write_report
 from dualdnn.export.outcomes import DONE, REJECTED
 from dualdnn.storage import write_json
 from dualdnn.tracking import TensorBoardWriter
-from dualdnn.training.learner import open_state
-from pipelines.challenge import standing_champion
+from dualdnn.training.learner import Learner, open_state
+from pipelines.challenge import Standing, standing_champion
 from pipelines.compose import resolved
 from pipelines.daily_days import window_days
 from pipelines.daily_job import DailyJob, cost_of, daily_job
@@ -58,13 +59,14 @@ def _cycle(job: DailyJob, record: RunRecord) -> Decision:
     plan, run = job.plan, job.run
     days = window_days(job)
     examples = open_window(job, days.train, days.holdout)
-    findings = days.findings_with(examples, standing_champion(job.exported))
+    standing = standing_champion(job.exported, job.state, job.run)
+    findings = days.findings_with(examples, standing)
     record.open(plan.towers, examples, plan.settings)
     show_data(job.console, plan.towers, examples)
     with TrainingListener(job.console, TensorBoardWriter(run / "tensorboard"),
                           record.mlflow) as listener:
         learner = train_window(job, examples, listener)
-        sections, decision = _passed_gate(job, learner, examples)
+        sections, decision = _passed_gate(job, standing, learner, examples)
         report: dict[str, Any] = {"gate": decision.to_dict(), "findings": findings}
         path, part = Path(sections.pop("path")), "trained"
         if decision.accepted and plan.finetune_newest and days.newest:
@@ -91,19 +93,18 @@ def _cycle(job: DailyJob, record: RunRecord) -> Decision:
     return decision
 
 
-def _passed_gate(job: DailyJob, learner: Any, examples: Any) -> tuple[dict[str, Any], Decision]:
+def _passed_gate(job: DailyJob, standing: Standing | None, learner: Learner,
+                 examples: Examples) -> tuple[dict[str, Any], Decision]:
     """Measure on the holdout and ask the gate; or what an earlier try of this run was told."""
     known = job.run / "measured.json"
     if not known.exists():
         notes = open_state(job.run / "trained").about
-        sections, logits = measured_sections(job.plan.towers, learner.model, learner.best(),
-                                             examples)
+        best = learner.best()
+        sections, logits = measured_sections(job.plan.towers, learner.model, best, examples)
         towers = {"teacher": sections["teacher"], **sections["students"]}
-        learner.load(open_state(job.run / "trained"))
-        exported = export_challenger(job, learner, examples, "challenger",
+        exported = export_challenger(job, learner, best, examples, "challenger",
                                      towers[job.plan.student], notes)
-        decision = judge(job, standing_champion(job.exported), examples, exported, logits, towers,
-                         {})
+        decision = judge(job, standing, examples, exported, logits, towers)
         write_json(known, {**sections, "path": str(exported.path), "gate": decision.to_dict()})
     sections = json.loads(known.read_text())
     return sections, Decision.from_dict(sections.pop("gate"))

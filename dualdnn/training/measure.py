@@ -64,7 +64,8 @@ def _identity(fields: Sequence[Field], side: str) -> str | None:
                 None)
 
 
-def _known_masks(examples: Examples, index: np.ndarray) -> dict[str, np.ndarray]:
+def known_masks(examples: Examples, index: np.ndarray) -> dict[str, np.ndarray]:
+    """Slices (n,) bool of rows (n,) whose user, and whose item, has a row of its own or has not."""
     masks = {}
     for side in ("user", "item"):
         if name := _identity(examples.schema.fields, side):
@@ -144,7 +145,7 @@ def measure(
     """
     logits = score_with_best(model, best, examples, index)
     groups = None if examples.groups is None else examples.groups[index]
-    masks = _known_masks(examples, index)
+    masks = known_masks(examples, index)
     categories = {name: _categories(examples, name, index) for name in slices}
     measured: dict[str, dict[str, Any]] = {}
     for tower, scores in logits.items():

@@ -9,15 +9,17 @@ from omegaconf import OmegaConf
 
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
 from pipelines.compose import composed, plain_values, resolved
+from pipelines.daily_plan import daily_plan_from
 from pipelines.plan import plan_from
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-PRIMARY = ("train", "evaluate", "export", "inspect", "publish")
+PRIMARY = ("train", "evaluate", "export", "inspect", "publish", "retrain", "finetune", "backtest")
+DAILY = ("finetune", "admission", "partitions", "gate", "retention")
 FILES = sorted(CONF.rglob("*.yaml"))
-# `job` holds hydra's own settings, and is part of every primary configuration; `gate` is read by
-# tests of the gate, and no part of training.
+# `job` holds hydra's own settings, and is part of every primary configuration; the groups of daily
+# jobs are no part of training.
 OPTIONS = [(path.parent.relative_to(CONF).as_posix(), path.stem)
-           for path in FILES if path.parent not in (CONF, CONF / "job", CONF / "gate")]
+           for path in FILES if path.parent not in (CONF, CONF / "job", *(CONF / one for one in DAILY))]
 # What an option cannot know for itself.
 NEEDED = {"window=given": ["window.column=part"]}
 # Files that nobody fetches, by the data that asks for them: only their names count here.
@@ -51,8 +53,8 @@ def plan_of(overrides):
 
 def test_the_glob_finds_every_file():
     # A new file belongs into the count, and so into the tests below.
-    assert len(FILES) == 35, [path.relative_to(CONF).as_posix() for path in FILES]
-    assert len(OPTIONS) == 27
+    assert len(FILES) == 44, [path.relative_to(CONF).as_posix() for path in FILES]
+    assert len(OPTIONS) == 29
     assert {path.stem for path in FILES if path.parent == CONF} == set(PRIMARY)
     assert not list(CONF.rglob("*.yml"))
 
@@ -75,6 +77,19 @@ def test_an_option_makes_a_plan(group, option, raw):
     plan = plan_of(given)
     assert plan.students
     assert len(plan.controls) == 2 * len(plan.students)
+
+
+@pytest.mark.parametrize("job", ["retrain", "finetune"])
+@pytest.mark.parametrize("gate", ["default", "off"])
+def test_a_daily_job_makes_a_plan(job, gate):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        mistakes = []
+        settings = resolved(composed(job, [f"gate={gate}"]), mistakes)
+        settings.pop("scope", None)
+        plan = daily_plan_from(settings, mistakes)
+    assert plan.student == "light"
+    assert plan.gate.enabled == (gate == "default")
+    assert plan.towers.training.epochs == 1
 
 
 def test_every_teacher_goes_with_every_student():

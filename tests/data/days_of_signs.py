@@ -31,7 +31,7 @@ def day_of(folder, number, **columns):
         lists = [one if isinstance(one, list) else [one] for one in values]
         given = [sign for one in lists for sign in one if sign is not None]
         found, times = np.unique(np.array(given, np.int64), return_counts=True)
-        cells = np.full((len(lists), max(map(len, lists), default=1)), -1, np.int32)
+        cells = np.full((len(lists), max(1, *map(len, lists))), -1, np.int32)
         for row, one in enumerate(lists):
             known = [sign for sign in one if sign is not None]
             cells[row, :len(known)] = np.searchsorted(found, known)

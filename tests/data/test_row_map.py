@@ -1,4 +1,5 @@
 import datetime
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -11,11 +12,14 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dualdnn.data.admission import Admission
 from dualdnn.data.encoding import EncodedDay, encode_day, encode_days
 from dualdnn.data.lake import Lake
 from dualdnn.data.row_map import PADDING_ROW, build_row_map, load_row_map
 from dualdnn.data.signs import signs_of
+from dualdnn.errors import DataError
 from dualdnn.schema import schema_from_dict
+from tests.data.days_of_signs import day_of, owners
 
 DAYS = [datetime.date(2024, 1, day) for day in (1, 2)]
 USER, TAGS, AGE = 0, 1, 2
@@ -144,6 +148,91 @@ def test_a_null_beside_a_value_in_a_list_is_not_counted(schema_with, days):
     # x stands twice in the first day, twice in the second.
     assert rows_of(row_map, "tags", ["x"]) != [2]
     assert rows_of(row_map, "tags", ["y", "z", "w"]) == [2, 2, 2]
+
+
+# Capacity.
+
+@pytest.fixture
+def map_of(tmp_path):
+    """Returns a function: the map of one day or more, each by its columns of signs."""
+
+    def make(*days, fields, **limits):
+        schema = schema_from_dict({"name": "s", "label": "click", "timestamp": "ts",
+                                   "fields": fields})
+        encoded = [day_of(tmp_path, i + 1, **columns) for i, columns in enumerate(days)]
+        return build_row_map(schema, encoded, [None] * len(encoded), Admission(**limits))
+
+    return make
+
+
+USER_FIELD = {"name": "user", "kind": "id"}
+
+
+@pytest.mark.parametrize(("capacity", "admitted"), [
+    (2, []), (3, [13]), (4, [12, 13]), (5, [11, 12, 13]), (6, [11, 12, 13]),
+    (None, [11, 12, 13])])
+def test_under_a_capacity_the_most_frequent_are_admitted(map_of, capacity, admitted):
+    row_map = map_of({"user": [12, 13]}, {"user": [13, 11, 12, 13]}, fields=[USER_FIELD],
+                     capacity=capacity)
+    # Padding and unknown users have the rows 0 and 1; the others are in order of their signs.
+    assert owners(row_map) == {sign: 2 + i for i, sign in enumerate(admitted)}
+    assert row_map.table_rows == {"main": 2 + len(admitted)}
+
+
+def test_of_equally_frequent_ids_the_later_seen_and_then_the_smaller_are_admitted(map_of):
+    days = {"user": [11, 12, 11, 14]}, {"user": [14, 13, 13, 12]}
+    for capacity, admitted in ((3, [12]), (4, [12, 13]), (5, [12, 13, 14])):
+        row_map = map_of(*days, fields=[USER_FIELD], capacity=capacity)
+        assert row_map.signs.tolist() == admitted
+
+
+def test_fields_of_one_table_share_its_capacity_by_their_counts(map_of):
+    fields = [USER_FIELD, {"name": "item", "kind": "id"},
+              {"name": "seen", "kind": "sequence", "of": "item", "max_length": 2},
+              {"name": "city", "kind": "id", "size": 2}]
+    day = {"user": [11, 11, 12], "item": [51, 52, None], "seen": [[53, 52], [53, 52], [53]],
+           "city": [71, 72, 73]}
+    row_map = map_of(day, fields=fields, capacity=4 + 3)
+    # 52 and 53 occur three times, 11 twice; cities have a table and a capacity for themselves.
+    assert owners(row_map) == {11: 4, 52: 5, 53: 6, 71: 2, 72: 3, 73: 4}
+    assert map_of(day, fields=fields, capacity=4).table_rows == {"main": 4, "size2": 4}
+
+
+def test_min_count_holds_under_a_capacity_too(map_of):
+    row_map = map_of({"user": [11, 11, 12]}, fields=[{**USER_FIELD, "min_count": 2}], capacity=9)
+    assert row_map.signs.tolist() == [11]
+
+
+def test_a_retrain_forgets_what_its_window_does_not_hold_and_nothing_else(map_of):
+    days = [{"user": [sign]} for sign in (11, 12, 13)]
+    row_map = map_of(*days, fields=[USER_FIELD], expire_after_days=1)
+    assert row_map.signs.tolist() == [11, 12, 13]
+
+
+def test_a_capacity_must_hold_the_rows_that_no_id_owns(map_of):
+    fields = [USER_FIELD, {"name": "hour", "kind": "hash", "buckets": 7},
+              {"name": "age", "kind": "number", "buckets": 2}]
+    day = {"user": [11], "hour": [80], "age": np.float32([1])}
+    # Padding, three out of vocabulary, seven hours, one bucket of age.
+    with pytest.raises(DataError, match=r"^a table must hold .* `main` has 12 of them, but the "
+                       r"capacity is 11\. Set capacity to more than 12, or use fewer buckets\.$"):
+        map_of(day, fields=fields, capacity=11)
+    assert map_of(day, fields=fields, capacity=12).table_rows == {"main": 12}
+
+
+@pytest.mark.parametrize(("values", "mistake"), [
+    ({"expire_after_days": 0}, r"^daily\.expire_after_days must be >= 1 or null, got 0\. Use null"),
+    ({"capacity": 1}, r"^daily\.capacity must be >= 2 or null, got 1\. Use null"),
+])
+def test_limits_out_of_range_are_named(values, mistake):
+    found = Admission(**values).mistakes("daily")
+    assert len(found) == 1
+    assert re.search(mistake, found[0])
+
+
+@pytest.mark.parametrize("values", [{}, {"expire_after_days": 1, "capacity": 2}], ids=str)
+def test_limits_in_range_are_no_mistakes(values):
+    assert Admission(**values).mistakes("daily") == []
 
 
 # Buckets of numbers.

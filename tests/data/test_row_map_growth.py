@@ -390,13 +390,12 @@ def logs(draw):
     for number in numbers:
         table = draw(st.lists(rows, min_size=1, max_size=ROWS))
         user, hour, item, seen, city = map(list, zip(*table, strict=True))
-        seen[0] = (seen[0] + [None, None])[:2]
         days.append((number, {"user": user, "hour": hour, "item": item, "seen": seen,
                               "city": city}))
     return days
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(logs(), st.none() | st.integers(1, 4), st.none() | st.integers(7, 24))
 def test_what_holds_for_every_log(log, expire_after_days, capacity):
     admission = Admission(expire_after_days=expire_after_days, capacity=capacity)
@@ -482,12 +481,3 @@ def test_memory_stays_constant_where_ids_come_and_go(tmp_path):
     assert lengths[wait:] == [2 + alive + daily * wait] * (days - wait)
     assert fresh == daily * (days - 1)
     assert len(set(row_map.rows.tolist())) == len(row_map.rows)
-
-
-def test_a_million_ids_grow_in_seconds_of_linear_work(users):
-    # Vectorised or not is the difference between one second and minutes.
-    many = np.arange(10, 200_010)
-    row_map = first_map(users(1, *many[:100_000].tolist()))
-    growth = grow(row_map, users(2, *many[50_000:].tolist()))
-    assert growth.admitted == 100_000
-    assert growth.row_map.table_rows == {"main": 200_002}

@@ -1,0 +1,176 @@
+"""Taking over what an earlier version has learned: rows by sign, matrices by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dualdnn.data.row_map import RowMap
+from dualdnn.data.row_match import RowMatch, matched_rows
+from dualdnn.errors import DataError
+from dualdnn.models.dual_dnn import TEACHER, DualDNN
+from dualdnn.schema import MAIN_TABLE, Schema
+from dualdnn.training.train_step import TrainStep
+
+COPIED, PARTLY, INITIALISED, DROPPED = "copied", "copied in part", "initialised", "dropped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What became of one variable.
+
+    Attributes:
+        name: of the variable, slots and averages included.
+        fate: `copied`; `copied in part` (rows or fields that both versions know); `initialised`
+            (new, or of another shape); `dropped` (the new model has no such variable).
+        rows: rows that were copied; 0 for none.
+        of: rows of the variable.
+    """
+
+    name: str
+    fate: str
+    rows: int
+    of: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"name": self.name, "fate": self.fate, "rows": self.rows, "of": self.of}
+
+
+def warm_start(
+    train_step: TrainStep, arrays: Mapping[str, np.ndarray], *, old_schema: Schema,
+    old_row_map: RowMap, new_row_map: RowMap,
+) -> list[Taken]:
+    """Copy all that means the same thing into a new model; the rest keeps its initial values.
+
+    Rows of tables, their slots and averages are matched by sign, never by number. A matrix on the
+    concatenated fields keeps the blocks of the fields that both versions have; those of new
+    fields start at zero, so that the towers answer as before until they have learned them.
+
+    Args:
+        train_step: of the new model, whose tables fit `new_row_map`.
+        arrays: of the earlier version's training state.
+        old_schema: that its row map was made for.
+        old_row_map: its row map.
+        new_row_map: for the schema of the new model.
+
+    Returns:
+        what became of every variable of either version.
+
+    Raises:
+        DataError: rows have another size, or a field came to mean something else.
+    """
+    model = train_step.model
+    schema = model.embedding.schema
+    matches = matched_rows(old_row_map, old_schema, new_row_map, schema)
+    found: list[Taken] = []
+    used: set[str] = set()
+    tables = dict(_tables(model))
+    for name, variable in train_step.named_variables().items():
+        part, owner, _ = name.split("/", 2)
+        if part == "table":
+            found.append(_table_variable(name, variable, *tables[owner], arrays, matches, used))
+        else:
+            fields = _fields(model, owner, old_schema)
+            found.append(_dense_variable(name, variable, fields, arrays, used))
+    found += [Taken(name=name, fate=DROPPED, rows=0, of=len(np.atleast_1d(value)))
+              for name, value in arrays.items() if name not in used]
+    return found
+
+
+def _tables(model: DualDNN) -> Iterator[tuple[str, tuple[str, str]]]:
+    """By name of a table's variables the embedding and the table of the schema."""
+    for embedding in model.embeddings(model.towers):
+        for name, table in embedding.tables.items():
+            yield table.name, (embedding.name, name)
+
+
+def _table_variable(
+    name: str, variable: tf.Variable, embedding: str, table: str,
+    arrays: Mapping[str, np.ndarray], matches: Sequence[RowMatch], used: set[str],
+) -> Taken:
+    if not variable.shape.rank:  # a clock
+        return _dense_variable(name, variable, None, arrays, used)
+    rows, copied = int(tf.shape(variable)[0]), 0
+    for match in matches:
+        if match.new_table != table:
+            continue
+        theirs = name.replace(_key(embedding, table), _key(embedding, match.old_table))
+        if theirs not in arrays:
+            continue
+        old = arrays[theirs]
+        if old.shape[1:] != tuple(variable.shape[1:]):
+            raise DataError(
+                f"`{name}` needs rows of {tuple(variable.shape[1:])} floats, the earlier version "
+                f"has {old.shape[1:]}. Keep embedding.dim, the field's size and the table's "
+                "optimizer, or train from scratch.")
+        values = old[match.old_rows]
+        variable.scatter_update(tf.IndexedSlices(values, match.new_rows))
+        copied += len(values)
+        used.add(theirs)
+    fate = COPIED if copied == rows else PARTLY if copied else INITIALISED
+    return Taken(name=name, fate=fate, rows=copied, of=rows)
+
+
+def _key(embedding: str, table: str) -> str:
+    """How the variables of a table begin, see `SharedEmbedding`."""
+    owner = embedding if table == MAIN_TABLE else f"{embedding}_{table}"
+    return f"table/{owner}/{owner}_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fields:
+    """The fields of a tower before and now, each a block of `dim` inputs of its first layer."""
+
+    before: Sequence[str]
+    now: Sequence[str]
+    dim: int
+
+    def placed(self, value: np.ndarray) -> tuple[np.ndarray, int]:
+        """A matrix on the old fields as one on the new ones, and its rows that were copied."""
+        found = np.zeros((self.dim * len(self.now), *value.shape[1:]), value.dtype)
+        copied = 0
+        for i, name in enumerate(self.now):
+            if name in self.before:
+                start = self.dim * self.before.index(name)
+                found[self.dim * i : self.dim * (i + 1)] = value[start : start + self.dim]
+                copied += self.dim
+        return found, copied
+
+
+def _fields(model: DualDNN, tower: str, old_schema: Schema) -> _Fields:
+    old, new = old_schema, model.embedding.schema
+    if tower != TEACHER:
+        old, new = old.public, new.public
+    return _Fields(before=[field.name for field in old.fields],
+                   now=[field.name for field in new.fields], dim=model.embedding.embedding_dim)
+
+
+def _dense_variable(name: str, variable: tf.Variable, fields: _Fields | None,
+                    arrays: Mapping[str, np.ndarray], used: set[str]) -> Taken:
+    shape = tuple(variable.shape)
+    rows = shape[0] if shape else 1
+    value = arrays.get(name)
+    initialised = Taken(name=name, fate=INITIALISED, rows=0, of=rows)
+    if value is None:
+        return initialised
+    used.add(name)
+    if fields is not None and fields.before != fields.now and shape:
+        if "_mlp/dense_0/kernel" in name:
+            sizes = fields.dim * len(fields.before), fields.dim * len(fields.now)
+            if (value.shape[0], shape[0]) != sizes or value.shape[1:] != shape[1:]:
+                return initialised
+            placed, copied = fields.placed(value)
+            variable.assign(placed)
+            return Taken(name=name, fate=COPIED if copied == rows else PARTLY, rows=copied, of=rows)
+        # Explicit interactions, and what joins them to the output, mean other fields now.
+        if f"/{TEACHER}/" in name and "_mlp/" not in name:
+            return initialised
+    if value.shape != shape:
+        return initialised
+    variable.assign(value)
+    return Taken(name=name, fate=COPIED, rows=rows, of=rows)

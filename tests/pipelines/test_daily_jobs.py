@@ -1,0 +1,285 @@
+"""The daily cycle as an operator meets it: exit codes, last lines, versions, reports."""
+
+import datetime
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+import yaml
+
+import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from dualdnn.data.lake import Lake
+from dualdnn.export.champion import champion_of
+from dualdnn.export.versions import read_manifest, versions_of
+from dualdnn.storage import lock
+from dualdnn.training.learner import open_state
+from pipelines import finetune, retrain
+from pipelines.entry import start
+from tests.pipelines.conftest import DATA, STUDENT, TEACHER
+
+# mlflow and SQLAlchemy deprecate things of each other's; as errors they would break the store.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+JOBS = {"retrain": retrain.main, "finetune": finetune.main}
+DAYS, ROWS = 9, 240
+GATE = ["gate.holdout.min_rows=40", "gate.label_rate.severity=warn", "gate.auc_drop.hard=0.5",
+        "gate.log_loss_rise.hard=0.9", "gate.score_change.severity=warn",
+        "gate.calibration.severity=warn", "gate.ece.severity=warn", "gate.oov.severity=warn",
+        "gate.latency.ratio=20", "gate.beats_constant.severity=warn"]
+
+
+def write_day(lake, number, rng, *, rows=ROWS):
+    """One day; its items are those of the day before but for five new ones."""
+    day = datetime.date(2024, 1, 1) + datetime.timedelta(days=number)
+    user = rng.integers(0, 30, rows)
+    item = 5 * number + rng.integers(0, 40, rows)
+    chance = 1 / (1 + np.exp(-1.5 * (np.sin(user) + np.cos(item))))
+    start = int(datetime.datetime(day.year, day.month, day.day, tzinfo=datetime.UTC).timestamp())
+    folder = lake / f"dt={day}"
+    folder.mkdir(parents=True)
+    pq.write_table(pa.table({
+        "click": (rng.random(rows) < chance).astype(np.int64), "ts": start + np.arange(rows),
+        "user": [f"u{u}" for u in user], "item": item,
+        "tags": [[f"t{i % 5}"] for i in item], "age": rng.integers(18, 70, rows).astype(float),
+    }), folder / "part.parquet")
+    (folder / "_SUCCESS").touch()
+
+
+class Feed:
+    """A user's folder with nine days of a log and the commands that run on it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        rng = np.random.default_rng(3)
+        for number in range(DAYS):
+            write_day(folder / "feed", number, rng)
+        for place, values in (("data/my_feed", DATA), ("teacher/small", TEACHER),
+                              ("student/mini", STUDENT)):
+            path = folder / "conf" / f"{place}.yaml"
+            path.parent.mkdir(parents=True)
+            path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+        self.given = ["--config-dir", "conf", "data=my_feed", "teacher=small", "student=mini",
+                      "embedding.dim=4", "window.days=4", "training.batch_size=40", *GATE]
+
+    @property
+    def exported(self):
+        return self.folder / "exported_models" / "my_feed"
+
+    @property
+    def state(self):
+        return self.folder / "state" / "my_feed"
+
+    def runs(self, job):
+        return sorted((self.folder / "outputs" / job).glob("*/report.json"))
+
+    def newest_report(self, job):
+        return json.loads(max(self.runs(job), key=lambda path: path.stat().st_mtime).read_text())
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory):
+    return Feed(tmp_path_factory.mktemp("feed"))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, feed):
+    """Returns a function: a job with more overrides; its code, stdout and stderr's last line."""
+    monkeypatch.chdir(feed.folder)
+
+    def run(job, *overrides):
+        monkeypatch.setattr(sys, "argv", [job, *feed.given, *overrides])
+        with pytest.raises(SystemExit) as exit:
+            start(job, JOBS[job])
+        said = capsys.readouterr()
+        return exit.value.code, said.out, (said.err.splitlines() or [""])[-1]
+
+    return run
+
+
+def answers(path, lake, day):
+    """What a served version says of the first rows of a day, from raw features."""
+    table = pq.read_table(lake / f"dt={day}" / "part.parquet").slice(0, 20)
+    served = tf.saved_model.load(str(path)).signatures["serving_default"]
+    return served(
+        user=tf.constant(table["user"].to_pylist()),
+        item=tf.constant([str(value) for value in table["item"].to_pylist()]),
+        tags=tf.constant(table["tags"].to_pylist()),
+        age=tf.constant(table["age"].to_pylist(), tf.float32))["probability"].numpy()
+
+
+# The tests of this file are one story, in this order.
+
+def test_a_first_fine_tune_needs_a_champion(feed, run):
+    code, _, last = run("finetune")
+    assert code == 1
+    assert "has no champion to go on from. Run python -m pipelines.retrain data=my_feed" in last
+    assert feed.runs("finetune") == []
+
+
+def test_a_cycle_trains_gates_fine_tunes_and_publishes(feed, run):
+    code, out, last = run("retrain", "window.as_of=2024-01-05")
+    assert (code, last) == (0, ""), out
+    assert "There is no champion yet" in out
+    report = feed.newest_report("retrain")
+    assert (report["job"], report["status"], report["as_of"]) == ("retrain", "done", "2024-01-05")
+    assert (report["data"]["rows_train"], report["data"]["rows_test"]) == (4 * ROWS, ROWS)
+    assert "rows_valid" not in report["data"]
+    # All of the holdout but its newest tenth is learned after it was measured.
+    assert (report["finetune"]["days"], report["finetune"]["rows"]) == (["2024-01-05"], 216)
+    assert report["finetune"]["admitted"] > 0
+    assert report["cost"]["core_seconds"] > 0
+    assert report["cost"]["peak_memory_bytes"] > 10**8
+    champion = champion_of(feed.exported)
+    assert (champion.version, champion.previous) == (1, None)
+    assert report["export"]["path"] == str(feed.exported / "1")
+    manifest = read_manifest(feed.exported / "1")
+    assert manifest["days"] == ["2024-01-01", "2024-01-05"]
+    assert manifest["gate"]["accepted"] is True
+    about = open_state(feed.state / "1").about
+    day, second = about["learned_until"]
+    assert day == "2024-01-05"
+    assert second == int(datetime.datetime(2024, 1, 5, tzinfo=datetime.UTC).timestamp()) + 215
+    assert sorted(about["recorded"]) == [f"2024-01-0{n}" for n in range(1, 6)]
+
+
+def test_a_day_is_not_done_twice(feed, run):
+    before = len(feed.runs("retrain"))
+    code, out, _ = run("retrain", "window.as_of=2024-01-05")
+    assert code == 0
+    assert "retrain of 2024-01-05 is done: version 1" in out
+    assert "with another configuration" not in out
+    code, out, _ = run("retrain", "window.as_of=2024-01-05", "seed=2")
+    assert "with another configuration" in out
+    assert (len(feed.runs("retrain")), champion_of(feed.exported).version) == (before, 1)
+
+
+def test_the_gate_rejects_and_the_same_day_again_is_rejected_without_training(feed, run):
+    served = answers(feed.exported / "1", feed.folder / "feed", "2024-01-06")
+    code, out, last = run("retrain", "window.as_of=2024-01-06", "gate.size.maximum=1000")
+    assert code == 3, out
+    assert "error: 2024-01-06 was rejected by 1 of" in last
+    assert "never above 1,000 bytes" in last
+    assert last.endswith("Nothing was published.")
+    report = feed.newest_report("retrain")
+    assert (report["status"], "export" in report) == ("rejected", False)
+    assert [one["rule"] for one in report["gate"]["reasons"]
+            if not one["passed"] and one["severity"] == "reject"] == ["size"]
+    before = len(feed.runs("retrain"))
+    code, out, last = run("retrain", "window.as_of=2024-01-06", "gate.size.maximum=1000")
+    assert (code, len(feed.runs("retrain"))) == (3, before)
+    assert last.endswith("force=true tries it again.")
+    assert [one.version for one in versions_of(feed.exported)] == [1]
+    np.testing.assert_array_equal(
+        answers(feed.exported / "1", feed.folder / "feed", "2024-01-06"), served)
+
+
+def test_a_fine_tune_goes_on_where_the_champion_has_stopped(feed, run):
+    code, out, last = run("finetune", "window.as_of=2024-01-06")
+    assert (code, last) == (0, ""), out
+    report = feed.newest_report("finetune")
+    # 24 rows of the day before were held back; three quarters of all new rows are learned.
+    assert report["finetune"]["rows"] + report["finetune"]["rows_held_back"] == ROWS + 24
+    assert report["finetune"]["rows_held_back"] == 66
+    assert report["warm_start"] == {"version": 1, "variables": []}
+    assert "auc_drop" in {one["rule"] for one in report["gate"]["reasons"]}
+    champion = champion_of(feed.exported)
+    assert (champion.version, champion.previous) == (2, 1)
+    assert read_manifest(feed.exported / "2")["parent_version"] == 1
+    old, new = (open_state(feed.state / name).row_map for name in ("1", "2"))
+    place = np.searchsorted(new.signs, old.signs)
+    np.testing.assert_array_equal(new.signs[place], old.signs)
+    np.testing.assert_array_equal(new.rows[place], old.rows)
+    assert len(new.signs) > len(old.signs)
+    assert report["finetune"]["admitted"] == len(new.signs) - len(old.signs)
+
+
+def test_a_new_field_takes_part_after_a_warm_start(feed, run):
+    data = {**DATA, "fields": [*DATA["fields"], {"name": "ts_hour", "kind": "id"}]}
+    for folder in (feed.folder / "feed").iterdir():
+        path = folder / "part.parquet"
+        table = pq.read_table(path)
+        hours = pa.array([str(value % 5) for value in table["ts"].to_pylist()])
+        pq.write_table(table.append_column("ts_hour", hours), path)
+    (feed.folder / "conf" / "data" / "my_feed.yaml").write_text(yaml.safe_dump(data))
+    code, out, last = run("finetune", "window.as_of=2024-01-07")
+    assert (code, last) == (0, ""), out
+    fates = {one["name"]: (one["fate"], one["rows"], one["of"])
+             for one in feed.newest_report("finetune")["warm_start"]["variables"]}
+    # Four fields of four floats each are known, the fifth is new.
+    assert fates["tower/mini/mini/mini_mlp/dense_0/kernel"] == ("copied in part", 16, 20)
+    assert fates["tower/mini/mini/output/kernel"][0] == "copied"
+    assert fates["tower/teacher/teacher/output/kernel"][0] == "initialised"
+    assert fates["table/shared/shared_vectors"][0] == "copied in part"
+    assert not any(fate == "dropped" for fate, _, _ in fates.values())
+
+
+def test_a_changed_meaning_is_refused(feed, run):
+    data = yaml.safe_load((feed.folder / "conf" / "data" / "my_feed.yaml").read_text())
+    data["fields"][2] = {"name": "tags", "kind": "sequence", "of": "item", "max_length": 3}
+    (feed.folder / "conf" / "data" / "my_feed.yaml").write_text(yaml.safe_dump(data))
+    code, _, last = run("finetune", "window.as_of=2024-01-08")
+    assert code == 1
+    assert "field `tags` must keep its kind where rows are taken over" in last
+    (feed.folder / "conf" / "data" / "my_feed.yaml").write_text(yaml.safe_dump(DATA))
+
+
+def test_a_missing_day_ends_the_job_or_is_left_out(feed, run, tmp_path):
+    shutil.move(feed.folder / "feed" / "dt=2024-01-05", tmp_path)
+    code, _, last = run("retrain", "window.as_of=2024-01-08")
+    assert code == 1
+    assert "2024-01-05" in last
+    code, out, last = run("retrain", "window.as_of=2024-01-08", "partitions.missing_days=continue",
+                          "partitions.min_days=3", "finetune_newest=false", "gate=off")
+    assert (code, last) == (0, ""), out
+    report = feed.newest_report("retrain")
+    assert report["data"]["rows_train"] == 3 * ROWS
+    assert "finetune" not in report
+    assert "accepted unseen: the gate is off" in out
+    assert "missing_day" in {one["kind"] for one in report["findings"]}
+    assert open_state(feed.state / str(report["export"]["version"])).about[
+        "learned_until"][0] == "2024-01-07"
+    shutil.move(tmp_path / "dt=2024-01-05", feed.folder / "feed")
+
+
+def test_nothing_new_is_nothing_to_do(feed, run):
+    code, _, _ = run("finetune", "window.as_of=2024-01-06", "force=true")
+    assert code == 0
+    before = champion_of(feed.exported)
+    code, out, _ = run("finetune", "window.as_of=2024-01-02", "force=true")
+    assert code == 0
+    assert "nothing is newer than 2024-01-07" in out
+    assert champion_of(feed.exported) == before
+
+
+def test_two_jobs_of_one_model_at_once(feed, run):
+    with lock(feed.state / ".daily.lock", wait=False):
+        code, _, last = run("retrain", "window.as_of=2024-01-09")
+    assert code == 1
+    assert "is locked by pid" in last
+
+
+def test_all_mistakes_are_named_before_data_is_read(feed, run):
+    code, _, last = run("retrain", "window.valid_days=1", "finetune.held_back=1.5", "students=[]",
+                        "admission.capacity=1", "gate.level=2", "retention.encoded_days=2",
+                        "partitions.missing_days=maybe")
+    assert code == 2
+    for part in ("window.valid_days must be 0", "finetune.held_back must lie", "students=[]",
+                 "admission.capacity must be", "gate.level", "retention.encoded_days must be",
+                 "partitions.missing_days must be"):
+        assert part in last
+    code, _, last = run("retrain", "window=time_fraction")
+    assert code == 2
+    assert "needs window=rolling" in last
+
+
+def test_the_lake_was_encoded_once(feed):
+    (encoded,) = [folder for folder in (feed.folder / "state" / "encoded").iterdir()
+                  if len(list(folder.glob("dt=*"))) > 5]
+    assert Lake(feed.folder / "feed").days()[0].isoformat() == "2024-01-01"
+    assert {path.name for path in encoded.glob("dt=*")} >= {"dt=2024-01-01", "dt=2024-01-08"}
+    assert not list(Path(feed.folder / "outputs").glob("*/*/trained"))
