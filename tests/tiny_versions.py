@@ -175,7 +175,7 @@ def _in_child(action):
 _WRITES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link"}
 
 
-def _kill_at_write(last):
+def kill_at_write(last):
     """End this process just before its `last`-th change of the disk."""
     seen = 0
 
@@ -238,7 +238,7 @@ def killed_at_every_point(root, action, *, registry, lines, stride=1):
 
         def acted(last=last):
             store = Store(work, registry=registry)
-            (_kill_at_line if lines else _kill_at_write)(last)
+            (_kill_at_line if lines else kill_at_write)(last)
             ACTIONS[action](store)
             sys.settrace(None)
             return "done"

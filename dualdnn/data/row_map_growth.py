@@ -80,7 +80,7 @@ def grown(
         chosen = new.chosen(new.ranked()[:room])
         rows = _free_rows(fixed, owned, len(chosen.signs))
         table_rows[table] = max(table_rows[table], int(rows.max(initial=PADDING_ROW)) + 1)
-        fresh_rows[table] = np.sort(rows)
+        fresh_rows[table] = rows
         admitted.append((chosen, rows))
         refused += len(new.signs) - len(rows)
 

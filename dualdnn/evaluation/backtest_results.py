@@ -71,8 +71,8 @@ def read_day(path: Path) -> DayResult:
         return DayResult(**{name: array if array.ndim else float(array)
                             for name, array in arrays.items()})
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable result of a day: {error}. Delete it, and the "
-                        "backtest computes that day again.") from error
+        raise DataError(f"{path} is not a readable result of a day: {error}. Delete "
+                        f"{path.parent}, and the same command plays this strategy again.") from error
 
 
 @dataclass(frozen=True, kw_only=True)

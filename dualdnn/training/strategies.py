@@ -133,3 +133,9 @@ def days_read(scored: Sequence[ScoredDay]) -> set[datetime.date]:
     """Every day that a schedule learns or scores."""
     return {one.day for one in scored} | {
         day for one in scored for training in one.trainings for day in training.days}
+
+
+def goes_on(scored: Sequence[ScoredDay], number: int) -> bool:
+    """Does the scored day after `number` go on from what was learned until then?"""
+    return number + 1 < len(scored) and not any(
+        training.from_scratch for training in scored[number + 1].trainings[:1])

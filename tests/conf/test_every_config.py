@@ -14,12 +14,12 @@ from pipelines.plan import plan_from
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 PRIMARY = ("train", "evaluate", "export", "inspect", "publish", "retrain", "finetune", "backtest")
-DAILY = ("finetune", "admission", "partitions", "gate", "retention")
+NOT_OF_TRAINING = ("job", "finetune", "admission", "partitions", "gate", "retention")
 FILES = sorted(CONF.rglob("*.yaml"))
 # `job` holds hydra's own settings, and is part of every primary configuration; the groups of daily
 # jobs are no part of training.
 OPTIONS = [(path.parent.relative_to(CONF).as_posix(), path.stem)
-           for path in FILES if path.parent not in (CONF, CONF / "job", *(CONF / one for one in DAILY))]
+           for path in FILES if path.parent != CONF and path.parent.name not in NOT_OF_TRAINING]
 # What an option cannot know for itself.
 NEEDED = {"window=given": ["window.column=part"]}
 # Files that nobody fetches, by the data that asks for them: only their names count here.

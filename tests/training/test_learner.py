@@ -1,0 +1,226 @@
+import dualdnn  # noqa: F401, I001  (first: it selects the Keras API)
+
+import datetime
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dualdnn.data.admission import Admission
+from dualdnn.data.examples import open_examples
+from dualdnn.data.lake import Lake
+from dualdnn.data.window import ChosenDays
+from dualdnn.errors import DataError
+from dualdnn.training.learner import Learner, open_state
+from dualdnn.training.settings import TrainingSettings
+from tests.tiny_run import (
+    EVERYTHING, SCHEMA, build_model, build_trainer, digest_of, write_lake,
+)
+
+DAYS = [datetime.date(2024, 1, n) for n in range(1, 5)]
+SETTINGS = TrainingSettings(epochs=1, batch_size=48)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("feed")
+    write_lake(folder / "lake")
+    return folder
+
+
+def where(place):
+    return {"lake": Lake(place / "lake"), "schema": SCHEMA, "state": place / "state"}
+
+
+def window_of(place, *days, **options):
+    window = ChosenDays(train=[DAYS[i] for i in days])
+    return open_examples(**where(place), window=window, **options)
+
+
+def learner_for(examples, students=1, folder="unused"):
+    model = build_model(examples, [EVERYTHING] * students)
+    return Learner(build_trainer(examples, model, folder).train_step, examples.row_map)
+
+
+def newest(place, learner, day, **options):
+    return learner.open_newest(**where(place), window=ChosenDays(train=[DAYS[day]]), **options)
+
+
+def everything_of(learner):
+    return {name: variable.numpy() for name, variable in
+            learner.train_step.named_variables().items()}
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, second[name], err_msg=name)
+
+
+def test_starting_anew_is_a_new_model_of_that_window(place, tmp_path):
+    used = learner_for(window_of(place, 0))
+    used.train(window_of(place, 0), SETTINGS, seed=1, folder=tmp_path / "a")
+    examples = window_of(place, 1, 2)
+    used.restart(examples)
+    fresh = learner_for(examples)
+    assert_same(everything_of(used), everything_of(fresh))
+    for number, learner in enumerate((used, fresh)):
+        learner.train(examples, SETTINGS, seed=1, folder=tmp_path / f"b{number}")
+    assert_same(everything_of(used), everything_of(fresh))
+
+
+def test_growth_leaves_what_was_learned_where_it_was(place, tmp_path):
+    learner = learner_for(window_of(place, 0))
+    learner.train(window_of(place, 0), SETTINGS, seed=1, folder=tmp_path)
+    old_map, old = learner.row_map, everything_of(learner)
+    examples, growth = newest(place, learner, 1)
+    learner.grow(growth, draw=5)
+    assert growth.admitted == len(growth.fresh_rows["main"]) > 0
+    fresh = growth.fresh_rows["main"]
+    kept = np.setdiff1d(np.arange(old_map.table_rows["main"]), fresh)
+    for name, value in everything_of(learner).items():
+        if value.ndim and name.startswith("table/"):
+            np.testing.assert_array_equal(value[kept], old[name][kept], err_msg=name)
+        else:
+            np.testing.assert_array_equal(value, old[name], err_msg=name)
+    now = everything_of(learner)
+    assert not now["table/shared/shared_vectors_accumulator"][fresh].any()
+    assert not now["table/shared/shared_linear"][fresh].any()
+    drawn = now["table/shared/shared_vectors"][fresh]
+    assert len(np.unique(drawn)) == drawn.size
+    assert 0.05 < drawn.std() < 0.2  # initial_stddev is 0.1
+    np.testing.assert_array_equal(now["table/shared/shared_vectors_average"][fresh], drawn)
+    steps = now["table/shared/shared_steps"]
+    assert (now["table/shared/shared_decayed_to"] == steps).all()
+    assert examples.row_map is learner.row_map
+
+
+def test_a_recycled_row_starts_as_new_with_its_slots(place, tmp_path):
+    # The first 31 rows of one day, then the last 30 of another: other users and items.
+    few = open_examples(**where(place), window=ChosenDays(train=DAYS[:1], test_share=0.72))
+    assert len(few.split.train) == 31
+    learner = learner_for(few)
+    learner.train(few, SETTINGS, seed=1, folder=tmp_path)
+    before = learner.row_map.table_rows["main"]
+    accumulated = everything_of(learner)["table/shared/shared_vectors_accumulator"]
+    midnight = int(datetime.datetime(2024, 1, 4, tzinfo=datetime.UTC).timestamp())
+    _, growth = learner.open_newest(
+        **where(place), admission=Admission(expire_after_days=2),
+        window=ChosenDays(train=DAYS[3:], after=(DAYS[3], midnight + 79)))
+    assert growth.expired > 0
+    recycled = growth.fresh_rows["main"][growth.fresh_rows["main"] < before]
+    assert len(recycled) == min(growth.expired, growth.admitted) > 0
+    assert accumulated[recycled].any()
+    learner.grow(growth, draw=7)
+    assert not everything_of(learner)["table/shared/shared_vectors_accumulator"][recycled].any()
+
+
+def test_saved_and_loaded_it_goes_on_to_the_bit(place, tmp_path):
+    first = learner_for(window_of(place, 0, 1))
+    first.train(window_of(place, 0, 1), SETTINGS, seed=1, folder=tmp_path / "a")
+    (tmp_path / "state").mkdir()
+    first.save(tmp_path / "state", {"note": 1})
+    stored = open_state(tmp_path / "state")
+    assert (stored.about["note"], stored.about["num_examples"]) == (1, 220)
+    second = learner_for(window_of(place, 3))
+    second.load(stored)
+    assert_same(everything_of(first), everything_of(second))
+    scores = []
+    for number, learner in enumerate((first, second)):
+        examples, growth = newest(place, learner, 2)
+        learner.fine_tune(examples, growth, SETTINGS, seed=1, folder=tmp_path / f"f{number}")
+        scores.append(learner.score(examples, examples.split.train))
+    assert_same(everything_of(first), everything_of(second))
+    assert_same(*scores)
+
+
+def test_scoring_leaves_training_alone_and_sees_the_averages(place, tmp_path):
+    examples = window_of(place, 0, 1)
+    learner = learner_for(examples)
+    trainer = learner.train(examples, SETTINGS, seed=1, folder=tmp_path)
+    before = everything_of(learner)
+    scores = learner.score(examples, np.arange(20))
+    assert_same(everything_of(learner), before)
+    learner.best()
+    assert_same(everything_of(learner), before)
+    for tower in ("teacher", "s0"):
+        trainer.best.load_into(learner.model, tower)
+        logits = learner._scorer(examples.rows[:20], [tower], examples.dense[:20])[tower]
+        np.testing.assert_array_equal(scores[tower], logits)
+
+
+@pytest.mark.parametrize("students", [0, 3])
+def test_a_fine_tuned_teacher_is_the_same_with_any_students(place, tmp_path, students):
+    digests = []
+    for number in (1, students):
+        examples = window_of(place, 0, 1)
+        learner = learner_for(examples, number)
+        learner.train(examples, SETTINGS, seed=1, folder=tmp_path / f"a{number}")
+        newer, growth = newest(place, learner, 2)
+        learner.fine_tune(newer, growth, SETTINGS, seed=1, folder=tmp_path / f"b{number}")
+        learner.train_step.catch_up()
+        digests.append(digest_of(learner.model, "teacher"))
+    assert digests[0] == digests[1]
+
+
+def test_a_fine_tune_averages_its_own_steps_alone(place, tmp_path):
+    learner = learner_for(window_of(place, 0, 1, 2))
+    learner.train(window_of(place, 0, 1, 2), SETTINGS, seed=1, folder=tmp_path / "a")
+    examples, growth = newest(place, learner, 3)
+    learner.fine_tune(examples, growth, replace(SETTINGS, batch_size=110), seed=1,
+                      folder=tmp_path / "b")
+    now = everything_of(learner)
+    start = now["table/shared/shared_averaged_from"]
+    assert start == now["table/shared/shared_steps"] - 1 == 7
+    # After one step of its own the average has come 9/10 of the way from the weights before it.
+    name = "tower/teacher/teacher/output/bias"
+    assert now[f"{name}_average"] != now[name]
+    moments = now["tower/teacher/m/teacher/output/bias"]
+    assert np.isfinite(moments).all()
+
+
+def test_rows_in_time_order(place, tmp_path):
+    examples = window_of(place, 0, 1)
+    seen = []
+    learner = learner_for(examples)
+    run = learner.train_step.run
+
+    def watched(training, batch, step):
+        seen.extend(batch.labels.tolist())
+        return run(training, batch, step)
+
+    learner.train_step.run = watched
+    learner.train(examples, replace(SETTINGS, order="time"), seed=1, folder=tmp_path)
+    by_time = np.argsort(examples.timestamps, kind="stable")
+    assert seen == examples.labels[by_time].tolist()
+
+
+def test_a_broken_state_is_named(place, tmp_path):
+    with pytest.raises(DataError, match="is not a readable checkpoint"):
+        open_state(tmp_path)
+    learner = learner_for(window_of(place, 0))
+    (tmp_path / "state").mkdir()
+    learner.save(tmp_path / "state", {})
+    (tmp_path / "state" / "row_map" / "signs.npy").unlink()
+    with pytest.raises(DataError, match="is not a readable training state"):
+        open_state(tmp_path / "state")
+
+
+def test_a_state_of_other_towers_does_not_load(place, tmp_path):
+    (tmp_path / "state").mkdir()
+    learner_for(window_of(place, 0)).save(tmp_path / "state", {})
+    with pytest.raises(DataError, match="lacks `tower/s1/"):
+        learner_for(window_of(place, 0), students=2).load(open_state(tmp_path / "state"))
+
+
+def test_memory_and_rows_stay_flat_while_ids_come_and_go(place, tmp_path):
+    learner = learner_for(window_of(place, 0))
+    learner.train(window_of(place, 0), SETTINGS, seed=1, folder=tmp_path / "a")
+    compiled = dict(learner.train_step._compiled)
+    for turn in range(6):
+        examples, growth = newest(place, learner, 1 + turn % 3)
+        learner.fine_tune(examples, growth, SETTINGS, seed=1, folder=tmp_path / f"b{turn}")
+    assert learner.train_step._compiled.keys() == compiled.keys()
+    rows = int(tf.shape(learner.model.embedding.tables["main"].vectors)[0])
+    assert rows == learner.row_map.table_rows["main"]
