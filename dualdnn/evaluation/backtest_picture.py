@@ -53,8 +53,8 @@ def backtest_picture(rows: Sequence[Mapping[str, Any]], reference: str | None) -
     names = list(dict.fromkeys(row["strategy"] for row in rows))
     days = [row["day"] for row in rows if row["strategy"] == names[0]]
     looks = dict(zip(names, (_COLOURS * (1 + len(names) // len(_COLOURS))), strict=False))
-    less = f" less that of {reference}" if reference else ""
     reference = reference if len(names) > 1 else None
+    less = f" less that of {reference}" if reference else ""
     panels: list[tuple[str, Values, float | None]] = [
         (f"AUC{less}, mean of 7 days", _smooth(_less(_by_strategy(rows, "auc"), reference)),
          0.0 if reference else None),

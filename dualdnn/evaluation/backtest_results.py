@@ -68,11 +68,12 @@ def read_day(path: Path) -> DayResult:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        return DayResult(**{name: array if array.ndim else float(array)
-                            for name, array in arrays.items()})
+        values: dict[str, Any] = {name: array if array.ndim else float(array)
+                                  for name, array in arrays.items()}
+        return DayResult(**values)
     except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable result of a day: {error}. Delete "
-                        f"{path.parent}, and the same command plays this strategy again.") from error
+        raise DataError(f"{path} is not a readable result of a day: {error}. Delete {path.parent}, "
+                        "and the same command plays this strategy again.") from error
 
 
 @dataclass(frozen=True, kw_only=True)

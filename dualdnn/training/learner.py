@@ -161,13 +161,16 @@ class Learner:
         self, examples: Examples, growth: Growth, settings: TrainingSettings, *, seed: int,
         folder: Path, listener: Listener | None = None, towers: Sequence[str] | None = None,
     ) -> Trainer:
-        """Go on from the present weights and slots on the rows of `open_newest`.
+        """Go on from the present weights, slots and averages on the rows of `open_newest`.
 
-        What is scored afterwards is the average over this training's own last steps.
+        The averages go on as well: what few new rows say is small beside the noise of the last
+        steps, so that a fine-tune scored without older steps is worse than none. They reach back
+        a tenth of the steps that the whole window takes.
         """
         # The draw differs from day to day, so that a recycled row is not what it was at first.
         self.grow(growth, draw=examples.days[-1].day.toordinal())
-        self.train_step.restart_averages()
+        self.train_step.limit_averages(
+            settings.epochs * -(-self.train_step.num_examples // settings.batch_size))
         return self.train(examples, settings, seed=seed, folder=folder, listener=listener,
                           towers=towers)
 

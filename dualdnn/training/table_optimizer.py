@@ -24,6 +24,7 @@ class TableOptimizerSettings:
         method: `adam` (lazy: moments move when the row is touched), `adagrad`, or
             `rowwise_adagrad` with one accumulator a row.
         learning_rate: > 0.
+        linear_learning_rate: of the first-order weights, > 0; None for `learning_rate`.
         l2: strength of the Gaussian prior around zero, in units of the loss summed over the
             training part, as 1 / C of a logistic regression: it means the same for any number of
             rows and any batch size.
@@ -31,6 +32,7 @@ class TableOptimizerSettings:
 
     method: str = "rowwise_adagrad"
     learning_rate: float = 0.03
+    linear_learning_rate: float | None = None
     l2: float = 0.0
 
     def mistakes(self, where: str) -> list[str]:
@@ -41,6 +43,9 @@ class TableOptimizerSettings:
                          f"got {self.method!r}.")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             found.append(f"{where}.learning_rate must be > 0, got {self.learning_rate}.")
+        linear = self.linear_learning_rate
+        if linear is not None and not (math.isfinite(linear) and linear > 0):
+            found.append(f"{where}.linear_learning_rate must be > 0 or null, got {linear}.")
         if not (math.isfinite(self.l2) and self.l2 >= 0):
             found.append(f"{where}.l2 must be >= 0, got {self.l2}. Use 0 to switch it off.")
         elif self.l2 and self.method == "adam":
@@ -150,16 +155,21 @@ class TableOptimizer:
             average.scatter_update(tf.IndexedSlices(tf.gather(column, rows), rows))
         self._mark(tf.constant(rows), self.steps)
 
-    def restart_averages(self) -> None:
-        """Average over the steps from now on."""
+    def limit_averages(self, steps: int) -> None:
+        """Average from now on as if averaging had begun at most so many steps ago."""
         self.catch_up()
-        self.averaged_from.assign(self.steps)
+        self.averaged_from.assign(tf.maximum(self.averaged_from, self.steps - steps))
 
     def _decay_rates(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """Per step, for each column: `(num_rows, size)` or, row-wise, `(num_rows, 1)`."""
-        scale = self.settings.learning_rate * self._l2_gradient
         roots = [tf.sqrt(tf.gather(slots[-1], rows)) for slots in self.slots]
-        return [tf.math.divide_no_nan(scale, root) for root in roots]
+        return [tf.math.divide_no_nan(self._learning_rate(i) * self._l2_gradient, root)
+                for i, root in enumerate(roots)]
+
+    def _learning_rate(self, column: int) -> float:
+        """Of a column of the table; the second holds the first-order weights."""
+        linear = self.settings.linear_learning_rate
+        return linear if column and linear is not None else self.settings.learning_rate
 
     def read(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """The rows as of now: `(num_unique, size)` for each column of the table.
@@ -194,7 +204,7 @@ class TableOptimizer:
         finished = self.steps - self.averaged_from
         kept = share_kept(finished, finished + 1)
         for i, column in enumerate(self.table.columns()):
-            value = values[i] - self._update(self.slots[i], rows, gradients[i])
+            value = values[i] - self._update(i, rows, gradients[i])
             column.scatter_update(tf.IndexedSlices(value, rows))
             if self.averages:
                 moved = value + kept * (averages[i] - value)
@@ -222,9 +232,8 @@ class TableOptimizer:
         """Do rows that are not touched still change?"""
         return bool(self.settings.l2 or self.averages)
 
-    def _update(self, slots: Sequence[tf.Variable], rows: tf.Tensor,
-                gradient: tf.Tensor) -> tf.Tensor:
-        rate = self.settings.learning_rate
+    def _update(self, column: int, rows: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
+        slots, rate = self.slots[column], self._learning_rate(column)
         if self.settings.method == "adam":
             time = tf.cast(self.steps + 1, tf.float32)
             moments = []

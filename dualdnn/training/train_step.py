@@ -130,12 +130,16 @@ class TrainStep:
                     table.renew(rows, draw)
                     optimizer.renew(rows)
 
-    def restart_averages(self) -> None:
-        """Average over the steps from now on: the newest samples are not thinned by older ones."""
+    def limit_averages(self, steps: int) -> None:
+        """Average from now on as if averaging had begun at most so many steps ago.
+
+        An average reaches back a tenth of the steps that it has seen: without a limit it would
+        fall behind in a model that is fine-tuned for months.
+        """
         for optimizer in self.table_optimizers.values():
-            optimizer.restart_averages()
+            optimizer.limit_averages(steps)
         for tower, start in self.averaged_from.items():
-            start.assign(self.dense_optimizers[tower].iterations)
+            start.assign(tf.maximum(start, self.dense_optimizers[tower].iterations - steps))
 
     def catch_up(self) -> None:
         """Bring every table up to date, as scoring, checkpoint and export need it."""

@@ -164,20 +164,24 @@ def test_a_fine_tuned_teacher_is_the_same_with_any_students(place, tmp_path, stu
     assert digests[0] == digests[1]
 
 
-def test_a_fine_tune_averages_its_own_steps_alone(place, tmp_path):
-    learner = learner_for(window_of(place, 0, 1, 2))
-    learner.train(window_of(place, 0, 1, 2), SETTINGS, seed=1, folder=tmp_path / "a")
+def test_averages_go_on_and_reach_back_no_further_than_a_window(place, tmp_path):
+    learner = learner_for(window_of(place, 0, 1))
+    learner.train(window_of(place, 0, 1), replace(SETTINGS, epochs=2), seed=1,
+                  folder=tmp_path / "a")
+    before = everything_of(learner)
+    assert before["table/shared/shared_steps"] == 10
     examples, growth = newest(place, learner, 3)
     learner.fine_tune(examples, growth, replace(SETTINGS, batch_size=110), seed=1,
                       folder=tmp_path / "b")
     now = everything_of(learner)
-    start = now["table/shared/shared_averaged_from"]
-    assert start == now["table/shared/shared_steps"] - 1 == 7
-    # After one step of its own the average has come 9/10 of the way from the weights before it.
+    # The window's 220 rows are two steps of 110.
+    assert now["table/shared/shared_averaged_from"] == 10 - 2
+    assert now["tower/teacher/averaged_from"] == 10 - 2
     name = "tower/teacher/teacher/output/bias"
-    assert now[f"{name}_average"] != now[name]
-    moments = now["tower/teacher/m/teacher/output/bias"]
-    assert np.isfinite(moments).all()
+    # The third step: 2 + 1 of 2 + 10 is kept.
+    kept = 3 / 12
+    expected = now[name] + kept * (before[f"{name}_average"] - now[name])
+    np.testing.assert_allclose(now[f"{name}_average"], expected, rtol=1e-5)
 
 
 def test_rows_in_time_order(place, tmp_path):

@@ -209,6 +209,7 @@ def test_slots_have_the_promised_size():
     ({"method": "sgd"}, r"t\.method must be one of adam, adagrad, rowwise_adagrad, got 'sgd'"),
     ({"learning_rate": 0.0}, r"t\.learning_rate must be > 0, got 0\.0"),
     ({"learning_rate": float("nan")}, r"t\.learning_rate must be > 0, got nan"),
+    ({"linear_learning_rate": 0.0}, r"t\.linear_learning_rate must be > 0 or null, got 0\.0"),
     ({"l2": -1.0}, r"t\.l2 must be >= 0, got -1\.0\. Use 0 to switch it off"),
 ])
 def test_mistakes_name_the_setting_and_the_value(values, match):
