@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import resource
 import shutil
 import time
@@ -24,7 +25,7 @@ from dualdnn.export.retention import prune
 from dualdnn.storage import lock
 from dualdnn.tracking import MlflowRegistry, default_uri
 from pipelines.daily_plan import DailyPlan
-from pipelines.runs import configuration_hash, new_run, same_run
+from pipelines.runs import configuration_hash, new_run, read_report, same_run
 
 _NOT_OF_THE_DAY = ("force",)
 
@@ -141,9 +142,18 @@ def daily_job(name: str, plan: DailyPlan, console: Console) -> Iterator[DailyJob
                                 "force=true tries it again.")
         settings = {**plan.settings, "window": {**plan.settings["window"], "as_of": str(as_of)}}
         outputs = Path(paths["outputs"])
+        job = functools.partial(DailyJob, name=name, plan=plan, as_of=as_of, console=console,
+                                started=started)
+        ended = None if plan.force else same_run(outputs, name, settings, finished=True)
+        if ended and not earlier:  # killed between its report and its outcome
+            report = read_report(ended)
+            job(run=ended).finish(DONE, report["export"]["version"],
+                                  Decision.from_dict(report["gate"]))
+            console.print(f"{name} of {as_of} was done already: {ended}")
+            yield None
+            return
         run = same_run(outputs, name, settings, finished=False) or new_run(outputs, name, settings)
-        yield DailyJob(name=name, plan=plan, as_of=as_of, run=run, console=console,
-                       started=started)
+        yield job(run=run)
 
 
 def fit_days(job: DailyJob, wanted: list[datetime.date],

@@ -8,35 +8,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
 from dualdnn.data.window import ChosenDays
-from dualdnn.errors import DataError, RejectedError
-from dualdnn.evaluation.decision import Decision
-from dualdnn.evaluation.report import write_report
-from dualdnn.export.outcomes import DONE, REJECTED
+from dualdnn.errors import DataError
 from dualdnn.tracking import TensorBoardWriter
 from pipelines.challenge import Standing, standing_champion
 from pipelines.compose import resolved
 from pipelines.daily_days import newest_days
-from pipelines.daily_job import DailyJob, cost_of, daily_job
+from pipelines.daily_end import conclude, show_end
+from pipelines.daily_job import DailyJob, daily_job
 from pipelines.daily_plan import daily_plan_from
 from pipelines.daily_steps import (
     export_challenger,
-    export_section,
     going_on,
     judge,
     keep,
     learned_notes,
-    publish,
 )
 from pipelines.entry import start
 from pipelines.listen import TrainingListener
-from pipelines.present import make_console, show_data, show_result
+from pipelines.present import make_console, show_data
 from pipelines.record import RunRecord, recorded
 from pipelines.reporting import measured_sections
-from pipelines.runs import read_report
 
 
 def main(config: DictConfig) -> None:
@@ -64,16 +58,13 @@ def main(config: DictConfig) -> None:
                               f"{standing.version} has learned")
             return
         with recorded(job.run, job.name, plan.settings, job.model) as record:
-            decision = _finetune(job, record, standing, after, days, findings)
-    show_result(job.console, job.run, read_report(job.run))
-    job.console.print(f"gate      {decision.summary}", soft_wrap=True)
-    if not decision.accepted:
-        raise RejectedError(f"{job.as_of} was {decision.summary} Nothing was published.")
+            _finetune(job, record, standing, after, days, findings)
+        show_end(job)
 
 
 def _finetune(job: DailyJob, record: RunRecord, standing: Standing,
               after: tuple[datetime.date, int], days: Sequence[datetime.date],
-              findings: list[dict[str, Any]]) -> Decision:
+              findings: list[dict[str, Any]]) -> None:
     """Learn the new samples but the newest of them, meet the champion on these."""
     plan, run = job.plan, job.run
     window = ChosenDays(train=days, after=after, test_share=plan.finetune.held_back)
@@ -97,27 +88,15 @@ def _finetune(job: DailyJob, record: RunRecord, standing: Standing,
                                  towers[plan.student], notes)
     decision = judge(job, standing, examples, exported, logits, towers)
     report: dict[str, Any] = {
-        "gate": decision.to_dict(), "findings": findings, "warm_start": {
+        "findings": findings, "warm_start": {
             "version": standing.version, "variables": [one.to_dict() for one in taken]},
         "finetune": {"days": [str(day) for day in days], "rows": len(examples.split.train),
                      "rows_held_back": len(examples.split.test), "admitted": growth.admitted,
                      "expired": growth.expired, "refused": growth.refused}}
-    version = None
-    if decision.accepted:
-        champion = publish(job, Path(exported.path), "tuned", decision)
-        version, report["export"] = champion.version, export_section(job, champion)
-    record.mlflow.log_settings({}, decision.tags())
-    status = DONE if decision.accepted else REJECTED
-    report |= {"job": job.name, "status": status, "as_of": str(job.as_of), **record.about,
-               **sections, "progress": trainer.summary(), "cost": cost_of(job),
-               "seconds": {"train": trainer.timed_seconds, "total": cost_of(job)["seconds"]},
-               "examples_per_second": trainer.timed_examples / max(trainer.timed_seconds, 1e-9)}
-    write_report(run, report, history=trainer.history,
-                 config_text=yaml.safe_dump(dict(plan.settings), sort_keys=False),
-                 command=record.about["command"])
-    record.close(read_report(run), trainer.step)
-    job.finish(status, version, decision)
-    return decision
+    conclude(job, record, decision, candidate=Path(exported.path), part="tuned",
+             sections=sections, report=report, trained={
+                 "history": trainer.history, "progress": trainer.summary(),
+                 "seconds": trainer.timed_seconds, "examples": trainer.timed_examples})
 
 
 if __name__ == "__main__":

@@ -6,37 +6,31 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
 from dualdnn.data.examples import Examples
-from dualdnn.errors import RejectedError
 from dualdnn.evaluation.decision import Decision
-from dualdnn.evaluation.report import write_report
-from dualdnn.export.outcomes import DONE, REJECTED
 from dualdnn.storage import write_json
 from dualdnn.tracking import TensorBoardWriter
 from dualdnn.training.learner import Learner, open_state
 from pipelines.challenge import Standing, standing_champion
 from pipelines.compose import resolved
 from pipelines.daily_days import window_days
-from pipelines.daily_job import DailyJob, cost_of, daily_job
+from pipelines.daily_end import conclude, show_end
+from pipelines.daily_job import DailyJob, daily_job
 from pipelines.daily_plan import daily_plan_from
 from pipelines.daily_steps import (
     export_challenger,
-    export_section,
     finetune_newest,
     judge,
     open_window,
-    publish,
     train_window,
 )
 from pipelines.entry import start
 from pipelines.listen import TrainingListener
-from pipelines.present import make_console, show_data, show_result
+from pipelines.present import make_console, show_data
 from pipelines.record import RunRecord, recorded
 from pipelines.reporting import measured_sections
-from pipelines.runs import read_report
 
 
 def main(config: DictConfig) -> None:
@@ -47,14 +41,11 @@ def main(config: DictConfig) -> None:
         if job is None:
             return
         with recorded(job.run, job.name, plan.settings, job.model) as record:
-            decision = _cycle(job, record)
-    show_result(job.console, job.run, read_report(job.run))
-    job.console.print(f"gate      {decision.summary}", soft_wrap=True)
-    if not decision.accepted:
-        raise RejectedError(f"{job.as_of} was {decision.summary} Nothing was published.")
+            _cycle(job, record)
+        show_end(job)
 
 
-def _cycle(job: DailyJob, record: RunRecord) -> Decision:
+def _cycle(job: DailyJob, record: RunRecord) -> None:
     """The steps of the day; a killed one goes on after the last that is done."""
     plan, run = job.plan, job.run
     days = window_days(job)
@@ -67,30 +58,15 @@ def _cycle(job: DailyJob, record: RunRecord) -> Decision:
                           record.mlflow) as listener:
         learner = train_window(job, examples, listener)
         sections, decision = _passed_gate(job, standing, learner, examples)
-        report: dict[str, Any] = {"gate": decision.to_dict(), "findings": findings}
+        report: dict[str, Any] = {"findings": findings}
         path, part = Path(sections.pop("path")), "trained"
         if decision.accepted and plan.finetune_newest and days.newest:
             learner.load(open_state(run / "trained"))
             report["finetune"], last = finetune_newest(job, learner, days.newest, listener)
             path, part = Path(report["finetune"]["path"]), "tuned"
             decision = decision if last.accepted else last
-    trained = json.loads((run / "trained.json").read_text())
-    version = None
-    if decision.accepted:
-        champion = publish(job, path, part, decision)
-        version, report["export"] = champion.version, export_section(job, champion)
-    record.mlflow.log_settings({}, decision.tags())
-    status = DONE if decision.accepted else REJECTED
-    report |= {"job": job.name, "status": status, "as_of": str(job.as_of), **record.about,
-               **sections, "progress": trained["progress"], "cost": cost_of(job),
-               "seconds": {"train": trained["seconds"], "total": cost_of(job)["seconds"]},
-               "examples_per_second": trained["examples"] / max(trained["seconds"], 1e-9)}
-    write_report(run, report, history=trained["history"],
-                 config_text=yaml.safe_dump(dict(plan.settings), sort_keys=False),
-                 command=record.about["command"])
-    record.close(read_report(run), trained["progress"]["teacher"]["best_step"] or 0)
-    job.finish(status, version, decision)
-    return decision
+    conclude(job, record, decision, candidate=path, part=part, sections=sections, report=report,
+             trained=json.loads((run / "trained.json").read_text()))
 
 
 def _passed_gate(job: DailyJob, standing: Standing | None, learner: Learner,

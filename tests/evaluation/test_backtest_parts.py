@@ -130,7 +130,7 @@ def test_the_strength_is_that_of_the_lowest_loss_on_earlier_days(rng):
     # The third of them says the truth, the others too much or too little.
     candidates = np.outer([2.0, 1.5, 1.0, 0.5, 0.2], day.student)
     assert chosen_strength([replace(day, candidates=candidates)]) == 2
-    other = replace(day, candidates=candidates[[2, 1, 0, 3, 4]])
+    other = replace(day, candidates=candidates[[2, 4, 0, 3, 1]])
     assert chosen_strength([other, other, replace(day, candidates=candidates)]) == 0
 
 

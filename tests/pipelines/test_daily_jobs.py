@@ -1,6 +1,7 @@
 """The daily cycle as an operator meets it: exit codes, last lines, versions, reports."""
 
 import datetime
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -72,6 +73,8 @@ def test_a_cycle_trains_gates_fine_tunes_and_publishes(feed, run):
     code, out, last = run("retrain", "window.as_of=2024-01-05")
     assert (code, last) == (0, ""), out
     assert "There is no champion yet" in out
+    assert re.search(r"opened 5 days in \d+\.\d s, 5 of them encoded now", out)
+    assert re.search(r"cost +\d+ core-seconds, \d+ s, peak memory \d+ MB", out)
     report = feed.newest_report("retrain")
     assert (report["job"], report["status"], report["as_of"]) == ("retrain", "done", "2024-01-05")
     assert (report["data"]["rows_train"], report["data"]["rows_test"]) == (4 * ROWS, ROWS)
@@ -109,6 +112,8 @@ def test_the_gate_rejects_and_the_same_day_again_is_rejected_without_training(fe
     served = answers(feed.exported / "1", feed.folder / "feed", "2024-01-06")
     code, out, last = run("retrain", "window.as_of=2024-01-06", "gate.size.maximum=1000")
     assert code == 3, out
+    assert "opened 5 days in" in out
+    assert "1 of them encoded now" in out
     assert "error: 2024-01-06 was rejected by 1 of" in last
     assert "never above 1,000 bytes" in last
     assert last.endswith("Nothing was published.")
@@ -219,7 +224,7 @@ def test_all_mistakes_are_named_before_data_is_read(feed, run):
                  "admission.capacity must be", "gate.level", "retention.encoded_days must be",
                  "partitions.missing_days must be"):
         assert part in last
-    code, _, last = run("retrain", "window=time_fraction")
+    code, _, last = run("retrain", "window._target_=dualdnn.data.window.TimeFraction")
     assert code == 2
     assert "needs window=rolling" in last
 
