@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -34,6 +35,8 @@ def _report(error: BaseException, debug: bool) -> None:
                   " `--help` lists what there is.", text)
     if not isinstance(error, DualDNNError | HydraException | OmegaConfBaseException):
         text = f"{type(error).__name__}: {text}"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text += ". Make room, and run the same command again; what was published is untouched."
     print(f"error: {text}", file=sys.stderr, flush=True)
 
 

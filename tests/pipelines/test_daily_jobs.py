@@ -74,7 +74,7 @@ def test_a_cycle_trains_gates_fine_tunes_and_publishes(feed, run):
     assert (code, last) == (0, ""), out
     assert "There is no champion yet" in out
     assert re.search(r"opened 5 days in \d+\.\d s, 5 of them encoded now", out)
-    assert re.search(r"cost +\d+ core-seconds, \d+ s, peak memory \d+ MB", out)
+    assert re.search(r"cost +\d+ core-seconds, \d+ s, peak memory [\d,]+ MB", out)
     report = feed.newest_report("retrain")
     assert (report["job"], report["status"], report["as_of"]) == ("retrain", "done", "2024-01-05")
     assert (report["data"]["rows_train"], report["data"]["rows_test"]) == (4 * ROWS, ROWS)

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
-from dualdnn.errors import ConfigError, DataError, LockError
+from dualdnn.errors import ConfigError, DataError, LockError, RejectedError
 from pipelines.entry import _arguments, start
 
 
@@ -38,7 +38,9 @@ def fails(error):
     (DataError("a column\nis missing."), 1, "error: a column is missing."),
     (LockError("locked by pid 7, started today"), 1, "error: locked by pid 7, started today"),
     (OSError(28, "No space left on device"), 1,
-     "error: OSError: [Errno 28] No space left on device"),
+     "error: OSError: [Errno 28] No space left on device. Make room, and run the same command "
+     "again; what was published is untouched."),
+    (RejectedError("the day was rejected."), 3, "error: the day was rejected."),
     (KeyboardInterrupt(), 130, "error: interrupted"),
 ])
 def test_an_error_has_its_code_and_one_line(run, error, code, last):
