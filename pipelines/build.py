@@ -104,12 +104,17 @@ def new_learner(plan: Plan, schema: Schema, row_map: RowMap, num_examples: int) 
     return Learner(build_train_step(plan, model, num_examples), row_map)
 
 
-def new_student_learner(plan: Plan, student: str, base: StoredState) -> StudentLearner:
-    """A student of a plan that goes on alone, from labels, from the training state of a version."""
+def alone(plan: Plan, student: str) -> Plan:
+    """The plan of one student that learns from labels, without the others and the controls."""
     chosen = next(one for one in plan.students if one.name == student)
-    alone = replace(plan, students=[replace(chosen, objective=Objective())], controls=[])
-    model = build_model(alone, plan.schema, base.row_map, owner=student)
-    return StudentLearner(build_train_step(alone, model, base.about["num_examples"]), base)
+    return replace(plan, students=[replace(chosen, objective=Objective())], controls=[])
+
+
+def new_student_learner(plan: Plan, student: str, base: StoredState) -> StudentLearner:
+    """A student of a plan that goes on alone, from the training state of a version."""
+    only = alone(plan, student)
+    model = build_model(only, only.schema, base.row_map, owner=student)
+    return StudentLearner(build_train_step(only, model, base.about["num_examples"]), base)
 
 
 def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,

@@ -126,7 +126,7 @@ class StudentLearner:
         return self.model.owner
 
     def _start(self) -> None:
-        """Become the student of `base`."""
+        """Become the student of `base`, as it was when it was left there."""
         self.row_map = self.base.row_map
         self._waiting: Occurrences | None = None
         self.train_step.reset(self.base.row_map, self.base.about["num_examples"])
@@ -277,13 +277,15 @@ class StudentLearner:
                        for one in fields(Occurrences)}
         save_checkpoint(folder / _OVERLAY, arrays, about)
 
-    def load(self, stored: StoredStudent) -> None:
-        """Become what was saved on the same base, to the bit.
+    def load(self, stored: StoredStudent | None) -> None:
+        """Become what was saved on the same base, to the bit; None for the base itself.
 
         Raises:
             DataError: it was saved on another base or with other towers.
         """
         self._start()
+        if stored is None:
+            return
         arrays, mine = stored.arrays(), self._variables()
         try:
             rows = {name: arrays[f"rows/{name}"] for name in self._touched}

@@ -21,10 +21,12 @@ def test_the_first_steps_by_hand():
     variable = tf.Variable([0.0])
     average = DenseAverage([variable])
     variable.assign([10.0])
-    average.update(tf.constant(0, tf.int64), tf.constant(ENDLESS, tf.int64))  # 9/10 of the way from 0 to 10
+    # 9/10 of the way from 0 to 10
+    average.update(tf.constant(0, tf.int64), tf.constant(ENDLESS, tf.int64))
     assert average.averages[0].numpy() == pytest.approx([9.0])
     variable.assign([20.0])
-    average.update(tf.constant(1, tf.int64), tf.constant(ENDLESS, tf.int64))  # 9/11 of the way from 9 to 20
+    # 9/11 of the way from 9 to 20
+    average.update(tf.constant(1, tf.int64), tf.constant(ENDLESS, tf.int64))
     assert average.averages[0].numpy() == pytest.approx([18.0])
 
 
