@@ -20,7 +20,7 @@ from dualdnn.data.lake import Lake
 from dualdnn.data.window import ChosenDays
 from dualdnn.evaluation.decision import Decision
 from dualdnn.evaluation.gate import Candidate, Holdout, decide
-from dualdnn.evaluation.metrics import evaluate_scores
+from dualdnn.evaluation.metrics import evaluate_scores, sigmoid
 from dualdnn.evaluation.progressive import ScoredRows, joined
 from dualdnn.export.candidate import publish_candidate
 from dualdnn.export.champion import champion_of
@@ -28,6 +28,7 @@ from dualdnn.export.latency import measure_latency
 from dualdnn.export.retention import prune
 from dualdnn.export.saved_model import Exported, answer_requests, encoded_inputs, size_in_bytes
 from dualdnn.export.served_student import ServedStudent
+from dualdnn.export.student import reference_histograms, summed_histograms
 from dualdnn.export.versions import read_manifest
 from dualdnn.storage import link_tree, write_json
 from dualdnn.training.measure import known_masks
@@ -47,6 +48,7 @@ class _Round:
 
     scored: list[ScoredRows] = field(default_factory=list)
     masks: list[dict[str, np.ndarray]] = field(default_factory=list)
+    histograms: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, list[int]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
 
@@ -190,6 +192,8 @@ class OnlineStudent:
                          self._learned[1] + int(scored.labels.sum())]
         self._round.scored.append(scored)
         self._round.masks.append(known_masks(before, index))
+        self._round.histograms.append(
+            reference_histograms(before, index, sigmoid(scored.logits[ONLINE])))
         self._newest = _Newest(lake=lake, examples=examples, published=published)
         return scored
 
@@ -218,7 +222,8 @@ class OnlineStudent:
         keep_student(tuned, self._standing, self._learner, notes)
         metrics = evaluate_scores(rows.labels, rows.logits[ONLINE], groups=rows.groups)
         exported = export_alone(job, self._standing, self._learner, self._learner.best(),
-                                self._newest.examples, self._newest.lake, metrics, notes)
+                                self._newest.examples, self._newest.lake, metrics, notes,
+                                summed_histograms(self._round.histograms))
         decision = self._judged(exported, rows, metrics)
         if not decision.accepted:
             self.give_up(self._round.files)

@@ -72,7 +72,8 @@ def keep_student(folder: Path, standing: Standing, learner: StudentLearner,
 
 def export_alone(job: DailyJob, standing: Standing, learner: StudentLearner, best: BestWeights,
                  examples: Examples, lake: Lake, metrics: Mapping[str, Any],
-                 notes: Mapping[str, Any]) -> Exported:
+                 notes: Mapping[str, Any],
+                 reference: Mapping[str, Any] | None = None) -> Exported:
     """Write the student below the run folder; the learner ends with served weights in its model.
 
     Args:
@@ -84,12 +85,13 @@ def export_alone(job: DailyJob, standing: Standing, learner: StudentLearner, bes
         lake: where they come from.
         metrics: on rows that it had not learned.
         notes: of the training state.
+        reference: histograms for the manifest; None for those of `examples`.
     """
     folder = job.run / "candidate"
     shutil.rmtree(folder, ignore_errors=True)
     exported, _ = export_student(
         model=learner.model, best=best, examples=examples, lake=lake,
-        student=learner.student, folder=folder,
+        student=learner.student, folder=folder, reference=reference,
         manifest={**lineage_of(examples, job.run), "metrics": dict(metrics), "job": job.name,
                   "scope": "student", "offline_version": standing.offline_version,
                   "changed_rows": learner.changed_rows, "as_of": str(job.as_of),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,25 @@ def reference_histograms(
     return {"rows": len(index), "probability": counts.tolist(), "fields": fields}
 
 
+def summed_histograms(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Those of several parts as one, as `reference_histograms` of all their rows would be.
+
+    Args:
+        parts: at least one, all with the same fields.
+    """
+    rows = [part["rows"] for part in parts]
+    fields: dict[str, Any] = {}
+    for name, first in parts[0]["fields"].items():
+        those = [part["fields"][name] for part in parts]
+        seen = [(one["oov"], count) for one, count in zip(those, rows, strict=True) if count]
+        fields[name] = {"oov": sum(share * count for share, count in seen) / sum(rows)
+                        if seen else None}
+        if "buckets" in first:
+            fields[name]["buckets"] = np.sum([one["buckets"] for one in those], axis=0).tolist()
+    return {"rows": sum(rows), "fields": fields,
+            "probability": np.sum([part["probability"] for part in parts], axis=0).tolist()}
+
+
 def export_student(
     *,
     model: DualDNN,
@@ -113,6 +132,7 @@ def export_student(
     student: str,
     folder: Path,
     manifest: Mapping[str, Any],
+    reference: Mapping[str, Any] | None = None,
 ) -> tuple[Exported, list[dict[str, Any]]]:
     """Publish a student and score example requests through what was published.
 
@@ -123,8 +143,9 @@ def export_student(
         lake: where the examples come from; their raw values are the requests.
         student: name of the tower.
         folder: `exported_models/NAME`; the version becomes a folder below it.
-        manifest: lineage and metrics to write into the manifest, beside the histograms of the
-            newest rows of the test part, see `reference_histograms`.
+        manifest: lineage and metrics to write into the manifest.
+        reference: histograms to write beside them; None for those of the newest rows of the test
+            part, see `reference_histograms`.
 
     Returns:
         the version, and up to three of `request` with the served `probability`.
@@ -135,10 +156,11 @@ def export_student(
     """
     best.load_into(model, student)
     sample = _sample(lake, model, examples, student)
-    part = examples.split.test if len(examples.split.test) else examples.split.train
-    index = part[-_REFERENCE_ROWS:]
-    probabilities = sigmoid(_served_logits(model, examples, student, index))
-    reference = reference_histograms(examples, index, probabilities)
+    if reference is None:
+        part = examples.split.test if len(examples.split.test) else examples.split.train
+        index = part[-_REFERENCE_ROWS:]
+        probabilities = sigmoid(_served_logits(model, examples, student, index))
+        reference = reference_histograms(examples, index, probabilities)
     exported = publish(graph=serving_graph(model, examples, student), sample=sample,
                        folder=folder, manifest={**manifest, "reference": reference})
     served = tf.saved_model.load(str(exported.path)).signatures["serving_default"]

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from dualdnn.data.admission import NO_LIMITS, Admission, Occurrences
-from dualdnn.data.examples import Examples
+from dualdnn.data.examples import Batch, Examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.row_map import RowMap, load_row_map
 from dualdnn.data.row_map_growth import Growth
@@ -129,6 +129,7 @@ class StudentLearner:
         """Become the student of `base`, as it was when it was left there."""
         self.row_map = self.base.row_map
         self._waiting: Occurrences | None = None
+        self._pending: Batch | None = None
         self.train_step.reset(self.base.row_map, self.base.about["num_examples"])
         arrays, mine = self.base.arrays(), self._variables()
         # The matrices of the embedding learned with the teacher, and are the owner's now.
@@ -185,24 +186,39 @@ class StudentLearner:
         """Rows of the overlay, over all tables."""
         return sum(int(touched.sum()) for touched in self._touched.values())
 
-    def learn(self, examples: Examples, index: np.ndarray, batch_size: int) -> Learned:
-        """Learn rows once, in the order of time.
+    def learn(self, examples: Examples, index: np.ndarray, batch_size: int, *,
+              more_to_come: bool = False) -> Learned:
+        """Learn rows once, in the order of time, in steps of about equal size.
+
+        A step of a few rows moves as far as one of many, and mostly by their noise.
 
         Args:
             examples: opened with this learner's row map.
             index: (n,) row numbers.
-            batch_size: rows a step.
+            batch_size: rows a step, more or less.
+            more_to_come: leave rows that are less than half a batch for the next call.
 
         Raises:
             NonFiniteError: a loss or gradient is NaN or infinite; the weights are those before.
         """
         order = index[np.argsort(examples.timestamps[index], kind="stable")]
+        batch = examples.batch(order)
+        if self._pending is not None:
+            batch = Batch(*(np.concatenate(pair)
+                            for pair in zip(self._pending, batch, strict=True)))
+        self._pending = None
+        steps = round(len(batch.labels) / batch_size)
+        if not steps:
+            if more_to_come:
+                self._pending = batch
+                return Learned(rows=0, loss=None, seconds=0.0, timed_rows=0)
+            steps = min(1, len(batch.labels))
         tower, losses, seconds, timed = [self.student], [], 0.0, 0
-        for start in range(0, len(order), batch_size):
-            batch = examples.batch(order[start : start + batch_size])
+        for part in np.array_split(np.arange(len(batch.labels)), steps) if steps else ():
+            of_step = Batch(*(values[part] for values in batch))
             compiled = self.train_step.is_compiled(tower)
             began = time.perf_counter()
-            found, finite = self.train_step.run(tower, batch, self.steps)
+            found, finite = self.train_step.run(tower, of_step, self.steps)
             if not finite.numpy().all():
                 raise NonFiniteError(
                     f"the loss or gradient of the student {self.student} is not finite after "
@@ -210,18 +226,32 @@ class StudentLearner:
                     "its learning rate.")
             if compiled:
                 seconds += time.perf_counter() - began
-                timed += len(batch.labels)
+                timed += len(part)
             losses.append(float(found[self.student]["label_loss"]))
-            self._touch(examples, batch.rows)
-        return Learned(rows=len(order), loss=float(np.mean(losses)) if losses else None,
+            self._touch(of_step.rows)
+        return Learned(rows=len(batch.labels), loss=float(np.mean(losses)) if losses else None,
                        seconds=seconds, timed_rows=timed)
 
-    def _touch(self, examples: Examples, rows: np.ndarray) -> None:
-        for table, members in examples.schema.tables().items():
-            owner = self.model.embedding.tables[table]
+    def learn_pending(self) -> None:
+        """Learn what `learn` has left for later.
+
+        Raises:
+            NonFiniteError: as `learn`.
+        """
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            _, finite = self.train_step.run([self.student], pending, self.steps)
+            if not finite.numpy().all():
+                raise NonFiniteError(f"the loss of the student {self.student} is not finite.")
+            self._touch(pending.rows)
+
+    def _touch(self, rows: np.ndarray) -> None:
+        embedding = self.model.embedding
+        for table, members in embedding.schema.tables().items():
+            owner = embedding.tables[table]
             if owner.trainable:
                 for field in members:
-                    self._touched[owner.name][rows[:, examples.columns(field.name)]] = True
+                    self._touched[owner.name][rows[:, embedding.schema.cells(field.name)]] = True
 
     # --- scoring ---
 
