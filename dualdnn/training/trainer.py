@@ -111,8 +111,10 @@ class Trainer:
                 self._order = (epoch, train[np.argsort(times, kind="stable")])
             else:
                 self._order = (epoch, rng.permutation(train))
-        start = position * self.settings.batch_size
-        return self._order[1][start : start + self.settings.batch_size]
+        # Of about equal size: a last step of a few rows would move as far as any other, and mostly
+        # by their noise.
+        rows, steps = len(self._order[1]), self.steps_per_epoch
+        return self._order[1][position * rows // steps : (position + 1) * rows // steps]
 
     def _is_evaluation(self) -> bool:
         """Is a pass, or one of its equal parts, done?"""
