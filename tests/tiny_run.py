@@ -86,7 +86,8 @@ def embedding_for(examples, name, *, linear=False, privileged=False):
     )
 
 
-def build_model(examples, objectives, *, dropout=0.2, alone=False, interactions=None):
+def build_model(examples, objectives, *, dropout=0.2, alone=False, interactions=None,
+                owner="teacher"):
     """A teacher and one student `s0`, `s1`, ... an objective; `alone` adds one with its table."""
     shared = embedding_for(examples, "shared", linear=True, privileged=True)
     teacher = Teacher(
@@ -106,7 +107,7 @@ def build_model(examples, objectives, *, dropout=0.2, alone=False, interactions=
     students = [student(f"s{i}", one, shared) for i, one in enumerate(objectives)]
     if alone:
         students.append(student("alone", Objective(), embedding_for(examples, "alone")))
-    return DualDNN(embedding=shared, teacher=teacher, students=students)
+    return DualDNN(embedding=shared, teacher=teacher, students=students, owner=owner)
 
 
 def build_trainer(examples, model, folder, *, listener=None, seed=1, rates=None, clip_norm=1.0,

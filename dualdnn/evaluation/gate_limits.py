@@ -158,15 +158,18 @@ class OutOfVocabulary(Switch):
     """Share of missing or unseen values of every field.
 
     Attributes:
-        rise: above the champion's share, absolute.
+        rise: above the champion's share, absolute,
+        errors: where the rise is also this many standard errors, so that the few rows which a
+            version was published with are not taken for what is usual.
         maximum: of the share itself, or None; the only limit without a champion.
     """
 
     rise: float = 0.1
+    errors: float = 5.0
     maximum: float | None = None
 
     def _limit_mistakes(self, where: str) -> list[str]:
-        return too_small(where, 0, rise=self.rise, maximum=self.maximum)
+        return too_small(where, 0, rise=self.rise, errors=self.errors, maximum=self.maximum)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,13 @@ def holdout(case: Case) -> Iterator[Reason]:
                "min_negatives": rule.min_negatives})
 
 
+def _errors_apart(one: float, rows: int, other: float, other_rows: int) -> float:
+    """Standard errors between the shares of two parts, were both drawn at one rate."""
+    # Half a count keeps a rate of 0 from having no error at all.
+    joint = (one * rows + other * other_rows + 0.5) / (rows + other_rows + 1)
+    return abs(one - other) / (joint * (1 - joint) * (1 / rows + 1 / other_rows)) ** 0.5
+
+
 def label_rate(case: Case) -> Iterator[Reason]:
     """Label rate of the holdout in a band around that of training."""
     rule, given = case.settings.label_rate, case.holdout
@@ -80,11 +87,7 @@ def label_rate(case: Case) -> Iterator[Reason]:
         yield case.unmeasured("label_rate", "holdout", "the label rate of a holdout without rows")
         return
     before, rate = given.training_positives / given.training_rows, given.positives / given.rows
-    # Both parts drawn at one rate; half a count keeps a rate of 0 from having no error at all.
-    joint = ((given.positives + given.training_positives + 0.5)
-             / (given.rows + given.training_rows + 1))
-    error = (joint * (1 - joint) * (1 / given.rows + 1 / given.training_rows)) ** 0.5
-    errors = abs(rate - before) / error
+    errors = _errors_apart(rate, given.rows, before, given.training_rows)
     outside = rate > rule.ratio * before or rate * rule.ratio < before
     yield case.reason(
         "label_rate", "holdout", not (outside and errors > rule.errors),
@@ -97,7 +100,7 @@ def label_rate(case: Case) -> Iterator[Reason]:
 def oov(case: Case) -> Iterator[Reason]:
     """Share of unseen values, field by field; one reason where all is well."""
     rule = case.settings.oov
-    limit = {"rise": rule.rise}
+    limit = {"rise": rule.rise, "errors": rule.errors}
     if rule.maximum is not None:
         limit["maximum"] = rule.maximum
     ours = _shares(case.challenger.reference)
@@ -106,19 +109,23 @@ def oov(case: Case) -> Iterator[Reason]:
         yield case.unmeasured("oov", "fields", "the share of unseen values")
         return
     rises = {name: share - theirs[name] for name, share in ours.items() if name in theirs}
+    rows = [int(version.reference.get("rows") or 0)
+            for version in (case.challenger, case.champion) if version]
     failed = False
     for name, share in ours.items():
         too_much = math.isnan(share) or (rule.maximum is not None and share > rule.maximum)
-        if too_much or (name in rises and not rises[name] <= rule.rise):
+        rose = name in rises and not rises[name] <= rule.rise
+        if rose and not too_much and all(rows):
+            rose = _errors_apart(share, rows[0], theirs[name], rows[1]) > rule.errors
+        if too_much or rose:
             failed = True
             before = f" after {theirs[name]:.3f}" if name in theirs else ""
             most = "" if rule.maximum is None else f", never above {rule.maximum:g}"
             yield case.reason(
                 "oov", f"field {name}", False,
                 f"{share:.3f} of its values are missing or unseen{before}; allowed is a rise of "
-                f"{rule.rise:g}{most}.", measured={"share": share,
-                                                   "champion": theirs.get(name, math.nan)},
-                limit=limit)
+                f"{rule.rise:g} or {rule.errors:g} standard errors{most}.",
+                measured={"share": share, "champion": theirs.get(name, math.nan)}, limit=limit)
     if not failed:
         largest = max(ours, key=lambda name: ours[name])
         rise = max(rises.values(), default=0.0)

@@ -370,6 +370,19 @@ def test_a_holdout_that_says_nothing_rejects(labels):
     assert ("holdout", "holdout") in failed(decision)
 
 
+@pytest.mark.parametrize(("rows", "share", "passes"), [
+    (60, 0.26, True), (60, 0.6, False), (6000, 0.26, False), (6000, 0.19, True), (None, 0.26, False)])
+def test_few_rows_explain_a_rise_of_unseen_values(challenger, champion, holdout, rows, share,
+                                                  passes):
+    """Beside a champion that was published with many rows or few of them."""
+    given = {} if rows is None else {"rows": rows}
+    versions = [dataclasses.replace(one, reference={"fields": {"user": {"oov": value}}, **given})
+                for one, value in ((challenger, share), (champion, 0.1))]
+    decision = decide(challenger=versions[0], champion=versions[1], holdout=holdout,
+                      settings=GateSettings().only("oov"))
+    assert failed(decision) == ([] if passes else [("oov", "field user")])
+
+
 def test_limits_without_a_champion(challenger, holdout):
     rules = GateSettings().only("oov", "size")
     rules = dataclasses.replace(
