@@ -199,7 +199,7 @@ def judge(job: DailyJob, standing: Standing | None, examples: Examples, exported
     if standing:
         theirs, mapped = as_champion_reads(standing, plan, examples, index)
         folders["champion"] = (standing.path, theirs, mapped)
-    seconds = timed(folders)
+    seconds = timed(folders, plan.gate)
     champion = champion_candidate(standing, theirs, mapped, seconds["champion"]) \
         if standing else None
     return decide(

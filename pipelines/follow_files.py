@@ -131,7 +131,7 @@ class _Follower:
             self._tell(f"refused {name}: {error}")
             return True
         except NonFiniteError as error:
-            self.student.give_up({name: file.signature})
+            self.student.give_up(file)
             self.report.refused[name] = str(error)
             self._tell(f"gave up {name}: {error}")
             return False
@@ -154,6 +154,10 @@ class _Follower:
         try:
             self.last = self.student.publish()
         except StaleChampionError:  # the loop sees it next
+            return False
+        except NonFiniteError as error:
+            self.student.give_up()
+            self._tell(f"gave up {rows:,} rows: {error}")
             return False
         if self.last.accepted:
             self.report.counts["published"].append(self.student.version)

@@ -18,28 +18,27 @@ from dualdnn.data.dropped_files import DroppedFile, as_lake, day_of
 from dualdnn.data.examples import Examples, open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.window import ChosenDays
+from dualdnn.errors import DataError
 from dualdnn.evaluation.decision import Decision
 from dualdnn.evaluation.gate import Candidate, Holdout, decide
 from dualdnn.evaluation.metrics import evaluate_scores, sigmoid
 from dualdnn.evaluation.progressive import ScoredRows, joined
 from dualdnn.export.candidate import publish_candidate
 from dualdnn.export.champion import champion_of
-from dualdnn.export.latency import measure_latency
 from dualdnn.export.retention import prune
-from dualdnn.export.saved_model import Exported, answer_requests, encoded_inputs, size_in_bytes
+from dualdnn.export.saved_model import Exported, answer_requests, size_in_bytes
 from dualdnn.export.served_student import ServedStudent
 from dualdnn.export.student import reference_histograms, summed_histograms
 from dualdnn.export.versions import read_manifest
 from dualdnn.storage import link_tree, write_json
 from dualdnn.training.measure import known_masks
 from dualdnn.training.student_learner import StudentLearner
-from pipelines.challenge import standing_version
+from pipelines.challenge import standing_version, timed
 from pipelines.daily_job import DailyJob
 from pipelines.student_alone import export_alone, keep_student, student_learner
 
 # Models by name in the progressive validation.
 ONLINE, PUBLISHED, OFFLINE = "online", "published", "offline"
-_TIMED_ROWS = 500
 
 
 @dataclass
@@ -125,6 +124,7 @@ class OnlineStudent:
             ServedStudent(self._job.exported / str(self.offline_version)))
         self._round = _Round()
         self._newest: _Newest | None = None
+        shutil.rmtree(self._job.run / "incoming", ignore_errors=True)
 
     def is_new(self, file: DroppedFile) -> bool:
         """Is the file neither learned nor given up?"""
@@ -161,17 +161,32 @@ class OnlineStudent:
 
         Raises:
             DataError: the file is not what the schema promises; nothing was learned.
-            NonFiniteError: a loss became NaN; call `begin`.
+            NonFiniteError: a loss became NaN; call `give_up` with the file.
         """
-        plan = self._job.plan
-        newest = file.newest(plan.towers.schema.timestamp)
+        newest = file.newest(self._job.plan.towers.schema.timestamp)
         if newest is not None and newest <= self.after:
             self._files[file.path.name] = file.signature
             return None
         day = day_of(newest)
-        lake = as_lake(file, day, self._job.run / "incoming")
-        where = {"lake": lake, "schema": plan.towers.schema, "state": lake.path / "state",
-                 "window": ChosenDays(train=[day])}
+        lake = as_lake(file, day, self._job.run / "incoming" / file.path.name)
+        earlier, self._newest = self._newest, None
+        try:
+            scored, self._newest = self._learned_from(lake, day)
+        except DataError:
+            self._newest = earlier
+            shutil.rmtree(lake.path)
+            raise
+        if earlier:
+            shutil.rmtree(earlier.lake.path)
+        self._round.files[file.path.name] = file.signature
+        return scored
+
+    def _learned_from(self, lake: Lake, day: datetime.date) -> tuple[ScoredRows, _Newest]:
+        """Score the rows of a lake of one day, then learn them."""
+        plan = self._job.plan
+        where: dict[str, Any] = {
+            "lake": lake, "schema": plan.towers.schema, "state": lake.path / "state",
+            "window": ChosenDays(train=[day])}
         before = open_examples(**where, row_map=self._learner.row_map)
         index = np.flatnonzero(before.timestamps > self.after)
         index = index[np.argsort(before.timestamps[index], kind="stable")]
@@ -185,17 +200,16 @@ class OnlineStudent:
                     OFFLINE: self._offline.logits(offline, index)})
         examples, growth = self._learner.open_newest(**where, admission=plan.admission)
         self._learner.grow(growth)
-        self._learner.learn(examples, index, plan.finetune.batch_size)
-        self._round.files[file.path.name] = file.signature
-        self._until = [str(day), max(int(self._until[1]), int(examples.timestamps.max()))]
-        self._learned = [self._learned[0] + len(index),
-                         self._learned[1] + int(scored.labels.sum())]
+        self._learner.learn(examples, index, plan.finetune.batch_size, more_to_come=True)
+        until = max(int(self._until[1]), int(examples.timestamps.max()))
+        self._until = [str(day_of(until)), until]
+        rows, positives = self._learned
+        self._learned = [rows + len(index), positives + int(scored.labels.sum())]
         self._round.scored.append(scored)
         self._round.masks.append(known_masks(before, index))
         self._round.histograms.append(
             reference_histograms(before, index, sigmoid(scored.logits[ONLINE])))
-        self._newest = _Newest(lake=lake, examples=examples, published=published)
-        return scored
+        return scored, _Newest(lake=lake, examples=examples, published=published)
 
     # --- publication ---
 
@@ -214,9 +228,11 @@ class OnlineStudent:
         champion, without the files of this round.
 
         Raises:
+            NonFiniteError: a loss became NaN; call `give_up`.
             StaleChampionError: someone else has published; call `begin`.
         """
         assert self._newest is not None, "there is something to publish"
+        self._learner.learn_pending()
         job, tuned = self._job_of_today(), self._job.run / "tuned"
         rows, notes = joined(self._round.scored), self._notes()
         keep_student(tuned, self._standing, self._learner, notes)
@@ -226,7 +242,7 @@ class OnlineStudent:
                                 summed_histograms(self._round.histograms))
         decision = self._judged(exported, rows, metrics)
         if not decision.accepted:
-            self.give_up(self._round.files)
+            self.give_up()
             return decision
         champion = publish_candidate(
             candidate=Path(exported.path), folder=job.exported, state=job.state,
@@ -242,9 +258,9 @@ class OnlineStudent:
         self.begin()
         return decision
 
-    def give_up(self, files: Mapping[str, list[int]]) -> None:
-        """Never learn some files; go on from the champion."""
-        self._rejected |= files
+    def give_up(self, file: DroppedFile | None = None) -> None:
+        """Never learn a file, or those of this round; go on from the champion."""
+        self._rejected |= {file.path.name: file.signature} if file else self._round.files
         write_json(self._rejected_file, self._rejected)
         self.begin()
 
@@ -258,13 +274,9 @@ class OnlineStudent:
         assert newest is not None
         if not plan.gate.enabled:
             return Decision(accepted=True, first_version=False, enabled=False)
-        timed = {"challenger": (exported.path, newest.examples),
-                 "champion": (self._standing.path, newest.published)}
-        seconds = measure_latency(
-            {name: path for name, (path, _) in timed.items()},
-            {name: encoded_inputs(*examples.public_inputs(
-                np.arange(min(_TIMED_ROWS, len(examples.labels)))))
-             for name, (_, examples) in timed.items()})
+        every = np.arange(len(newest.examples.labels))
+        seconds = timed({"challenger": (exported.path, newest.examples, every),
+                         "champion": (self._standing.path, newest.published, every)}, plan.gate)
         learned, positives = self._learned
         return decide(
             challenger=Candidate(

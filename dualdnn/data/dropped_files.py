@@ -92,10 +92,17 @@ def as_lake(file: DroppedFile, day: datetime.date, folder: Path) -> Lake:
         file: the file; it gets a second name, under which it stays readable.
         day: that its rows are said to be of.
         folder: of the lake; what was there is removed.
+
+    Raises:
+        DataError: the file is gone.
     """
     shutil.rmtree(folder, ignore_errors=True)
     partition = folder / f"dt={day}"
     partition.mkdir(parents=True)
-    link_file(file.path, partition / file.path.name)
+    try:
+        link_file(file.path, partition / file.path.name)
+    except FileNotFoundError as error:
+        raise DataError(f"{file.path} was listed and is gone. Leave files in the folder until the "
+                        "next offline model has learned their days.") from error
     (partition / "_SUCCESS").touch()
     return Lake(folder)

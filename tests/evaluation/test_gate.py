@@ -371,7 +371,8 @@ def test_a_holdout_that_says_nothing_rejects(labels):
 
 
 @pytest.mark.parametrize(("rows", "share", "passes"), [
-    (60, 0.26, True), (60, 0.6, False), (6000, 0.26, False), (6000, 0.19, True), (None, 0.26, False)])
+    (60, 0.26, True), (60, 0.6, False), (6000, 0.26, False), (6000, 0.19, True),
+    (None, 0.26, False)])
 def test_few_rows_explain_a_rise_of_unseen_values(challenger, champion, holdout, rows, share,
                                                   passes):
     """Beside a champion that was published with many rows or few of them."""
