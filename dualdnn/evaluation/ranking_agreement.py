@@ -114,4 +114,4 @@ def _dcg(scores: Floats, gains: Floats, group: NDArray[np.int64], rows: NDArray[
     total = np.r_[0.0, np.cumsum(1 / np.log2(2 + np.arange(top)))]
     discount = total[np.minimum(above + size, top)] - total[np.minimum(above, top)]
     mean_gain = np.add.reduceat(gains[order], start) / size
-    return np.bincount(group[order][start], mean_gain * discount)
+    return np.bincount(group[order][start], mean_gain * discount).astype(np.float64)
