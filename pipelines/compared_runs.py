@@ -62,7 +62,9 @@ def open_run(folder: Path, mistakes: list[str]) -> ComparedRun | None:
     except ConfigError as error:
         mistakes.extend(error.mistakes)
         return None
-    flat = {key: value for key, value in flattened(settings).items()
+    # Sorted, since the order of keys in a field of a schema means nothing.
+    ordered = json.loads(json.dumps(settings, sort_keys=True))
+    flat = {key: value for key, value in flattened(ordered).items()
             if not any(key == one or key.startswith(f"{one}.") for one in _NOT_COMPARED)}
     flat[REVISION] = read_report(trained).get("lineage", {}).get("git_revision", "unknown")
     return ComparedRun(folder=folder, trained=trained, seed=settings["seed"], settings=flat,

@@ -59,6 +59,7 @@ def comparison_page(report: Mapping[str, Any], pictures: Mapping[str, bytes]) ->
                          ("inside", "Students against their teacher and controls")):
         if comparison[key]:
             body += [f"<h2>{heading}</h2>", *picture(key, heading),
+                     "<p class='quiet'>Blue: below 0.05 after the correction.</p>",
                      html_table(*difference_table(comparison[key]))]
     if comparison["slices"]:
         body += ["<h2>Slices</h2>", "<p class='quiet'>p-values are corrected over all slices "
