@@ -43,7 +43,8 @@ def pictures_of(report: Mapping[str, Any], rows: Rows, scored: Sequence[System],
     comparison = report["comparison"]
 
     def intervals(key: str) -> Figure | None:
-        return interval_plot(comparison[key], [difference_label(row) for row in comparison[key]])
+        drawn = [row for row in comparison[key] if not row["identical"]]
+        return interval_plot(drawn, [difference_label(row) for row in drawn])
 
     def calibration() -> Figure | None:
         # Towers of a kind together; without controls, which are there to be compared with.

@@ -56,8 +56,10 @@ def show_comparison(console: Console, run: Path, report: Mapping[str, Any]) -> N
                   + (f" ({report['group']})" if report.get("group") else ""),
                   highlight=False)
     for name, one in systems.items():
-        console.print(f"{name}: seed {_seeds(one['seeds'])}, {one['runs'][0]}"
-                      + (" ..." if len(one["runs"]) > 1 else ""), highlight=False, soft_wrap=True)
+        runs = one["runs"][0] if len(one["runs"]) == 1 else \
+            f"{len(one['runs'])} runs, the first {one['runs'][0]}"
+        console.print(f"{name}: seed {_seeds(one['seeds'])}; {runs}", highlight=False,
+                      soft_wrap=True)
     _print(console, "where the configurations differ",
            configuration_table(report["configuration"], list(systems)),
            words=range(1 + len(systems)))

@@ -158,12 +158,19 @@ class _Differences:
         return self._measured[key]
 
     def table(self, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
-        """One row per pair; p-values are corrected over the pairs, metric by metric."""
+        """One row per pair; p-values are corrected over the pairs, metric by metric.
+
+        Towers of the same scores, such as a teacher beside two kinds of students, are no question
+        to be tested, and do not count in the correction.
+        """
         table: list[dict[str, Any]] = [
             {"system": mine[0], "tower": mine[1], "to_system": theirs[0], "to_tower": theirs[1],
-             "same_seeds": self._same_seeds(mine[0], theirs[0])} for mine, theirs in pairs]
+             "same_seeds": self._same_seeds(mine[0], theirs[0]),
+             "identical": self._identical(mine, theirs)} for mine, theirs in pairs]
         for metric in PAIRED_METRICS:
             for row, (mine, theirs) in zip(table, pairs, strict=True):
+                if row["identical"]:
+                    continue
                 first, second = self.measured(*mine, metric), self.measured(*theirs, metric)
                 if first is None or second is None:
                     continue
@@ -176,6 +183,10 @@ class _Differences:
             for i, p in corrected.items():
                 table[int(i)][metric]["p_holm"] = p
         return table
+
+    def _identical(self, mine: tuple[str, str], theirs: tuple[str, str]) -> bool:
+        first, second = (self._systems[system].logits[tower] for system, tower in (mine, theirs))
+        return np.array_equal(first, second)
 
     def _same_seeds(self, one: str, other: str) -> bool:
         return list(self._systems[one].seeds) == list(self._systems[other].seeds)
@@ -191,6 +202,8 @@ def _slices(rows: Rows, systems: Sequence[System], pairs: Sequence[Pair],
             continue
         differences = _Differences(rows, mask, systems, resamples)
         for row in differences.table(shown):
+            if row["identical"]:
+                continue
             values = {}
             for metric in PAIRED_METRICS:
                 found = differences.measured(row["system"], row["tower"], metric)
@@ -222,7 +235,8 @@ def compared(rows: Rows, systems: Sequence[System], *, baseline: str | None = No
         `rows` and `groups` of the test part and `resamples`; `metrics`, a row per system and tower
         with mean and spread over seeds; `differences` to the baseline and `inside` of every system
         (student less teacher, student less its controls), each with value, 95% interval, p-value
-        and that corrected by Holm over the rows of the table; `slices`, the differences to the
+        and that corrected by Holm over the rows of the table, or `identical` alone where both have
+        the same scores; `slices`, the differences to the
         baseline (with one system, inside) by slice, corrected over all of them.
 
     Raises:

@@ -69,7 +69,8 @@ def difference_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         cells = [difference_label(row)]
         for key, _ in _PAIRED:
             found = row.get(key)
-            cells += [interval_text(found), p_text((found or {}).get("p_holm"))]
+            cells += ["the same scores" if row.get("identical") else interval_text(found),
+                      p_text((found or {}).get("p_holm"))]
         table.append(cells)
     return heading, table
 

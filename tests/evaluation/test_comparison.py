@@ -126,6 +126,21 @@ def test_a_part_without_counterpart_is_not_compared():
     assert pairs(found["differences"]) == [("B", "teacher", "C", "teacher")]
 
 
+def test_equal_scores_are_no_question_to_correct_for():
+    rows, (a, b) = scene()
+    b = System(name="B", seeds=b.seeds, logits={**b.logits, "teacher": a.logits["teacher"]})
+    found = compared(rows, [a, b], resamples=100)
+    teacher, student, control = found["differences"]
+    assert teacher["identical"]
+    assert not {"auc", "log_loss"} & set(teacher)
+    assert difference_table(found["differences"])[1][0] == [
+        "B teacher − A teacher", "the same scores", "", "the same scores", ""]
+    # Holm over two, not three.
+    p = sorted([student["auc"]["p"], control["auc"]["p"]])
+    assert min(student["auc"]["p_holm"], control["auc"]["p_holm"]) == min(1, 2 * p[0])
+    assert {row["tower"] for row in found["slices"]} == {"tiny"}
+
+
 def test_other_seeds_are_independent_samples():
     rows, systems = scene(other_seeds=2)
     found = compared(rows, systems, resamples=300)
