@@ -60,7 +60,7 @@ def measured_sections(
         if alone is not None and student.name in logits and len(index):
             section |= _efficiency(examples.labels[index], logits[TEACHER],
                                    logits[student.name], alone)
-        if examples.groups is not None and student.name in logits and len(index):
+        if examples.groups is not None and len(index) and {TEACHER, student.name} <= set(logits):
             section["ranking_agreement"] = ranking_agreement(
                 logits[TEACHER], logits[student.name], examples.groups[index])
         students[student.name] = section
