@@ -37,9 +37,13 @@ class LockError(DualDNNError):
     """Another process holds a lock that this job needs."""
 
 
+class StaleChampionError(DualDNNError):
+    """Another version was published since a candidate was compared with the champion."""
+
+
 class RejectedError(DualDNNError):
     """The gate has rejected a new version; nothing was published."""
 
 
 class NonFiniteError(DualDNNError):
-    """A loss or gradient of the teacher became NaN or infinite."""
+    """A loss or gradient became NaN or infinite."""

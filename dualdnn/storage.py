@@ -22,6 +22,7 @@ _TEMPORARY = ".tmp-"
 # Of Linux' renameat2(2): relative paths start at the working directory; swap two names.
 _AT_WORKING_DIRECTORY = -100
 _RENAME_EXCHANGE = 2
+_ASK_AGAIN_SECONDS = 0.05
 
 
 def _sync(path: Path) -> None:
@@ -119,6 +120,22 @@ def remove_in_order(*paths: Path) -> None:
         _remove(path)
 
 
+def link_file(source: Path, target: Path) -> None:
+    """Give a file that is never changed a second name; on another disk it is copied."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        shutil.copy2(source, target)
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """`link_file` for all files of a folder, below `target`, an existing one."""
+    shutil.copytree(source, target, dirs_exist_ok=True,
+                    copy_function=lambda one, other: link_file(Path(one), Path(other)))
+
+
 def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files and folders that a killed job left directly in `folder`.
 
@@ -143,21 +160,21 @@ def sha256_of_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: Path, *, wait: bool) -> Iterator[None]:
+def lock(path: Path, *, wait: bool | float) -> Iterator[None]:
     """Hold an exclusive lock on `path`; the kernel releases it if the process dies.
 
     Args:
         path: the lock file; made if missing, never deleted.
-        wait: block until the lock is free instead of raising.
+        wait: block until the lock is free instead of raising, or for so many seconds at most.
 
     Raises:
-        LockError: another process holds it and `wait` is false. The message names its
+        LockError: another process holds it, longer than `wait` allows. The message names its
             process id and start time.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            _acquire(file.fileno(), wait)
         except BlockingIOError as error:
             file.seek(0)
             holder = file.read().strip() or "an unknown process"
@@ -170,3 +187,18 @@ def lock(path: Path, *, wait: bool) -> Iterator[None]:
         file.write(f"pid {os.getpid()}, started {started}\n")
         file.flush()
         yield
+
+
+def _acquire(descriptor: int, wait: bool | float) -> None:
+    if wait is True:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return
+    until = time.monotonic() + wait
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(_ASK_AGAIN_SECONDS)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import tensorflow as tf
 
 from dualdnn.data.examples import Examples, RowMapMaker, open_examples
 from dualdnn.data.row_map import RowMap, build_row_map
+from dualdnn.distillation.objective import Objective
 from dualdnn.export.student import serving_graph as serving_graph
 from dualdnn.layers.hint import HintProjection
 from dualdnn.layers.shared_embedding import SharedEmbedding
@@ -18,7 +20,8 @@ from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
 from dualdnn.schema import Schema
-from dualdnn.training.learner import Learner
+from dualdnn.training.learner import Learner, StoredState
+from dualdnn.training.student_learner import StudentLearner
 from dualdnn.training.train_step import TrainStep
 from dualdnn.training.trainer import Listener, Trainer
 from pipelines.plan import Plan, StudentPlan
@@ -35,13 +38,14 @@ def open_plan_data(plan: Plan, state: Path, row_map: RowMap | RowMapMaker = buil
                          row_map=row_map, on_day=on_day)
 
 
-def build_model(plan: Plan, schema: Schema, row_map: RowMap) -> DualDNN:
+def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHER) -> DualDNN:
     """Teacher, students and controls with their initial weights.
 
     Args:
         plan: the towers.
         schema: the fields that are read.
         row_map: of these fields.
+        owner: see `DualDNN`.
     """
 
     def embedding(name: str, *, linear: bool, privileged: bool) -> SharedEmbedding:
@@ -77,7 +81,7 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap) -> DualDNN:
             ],
         )
 
-    return DualDNN(embedding=shared, teacher=teacher,
+    return DualDNN(embedding=shared, teacher=teacher, owner=owner,
                    students=[tower(student) for student in [*plan.students, *plan.controls]])
 
 
@@ -98,6 +102,19 @@ def new_learner(plan: Plan, schema: Schema, row_map: RowMap, num_examples: int) 
     """Untrained towers of a plan, whose tables fit a row map."""
     model = build_model(plan, schema, row_map)
     return Learner(build_train_step(plan, model, num_examples), row_map)
+
+
+def alone(plan: Plan, student: str) -> Plan:
+    """The plan of one student that learns from labels, without the others and the controls."""
+    chosen = next(one for one in plan.students if one.name == student)
+    return replace(plan, students=[replace(chosen, objective=Objective())], controls=[])
+
+
+def new_student_learner(plan: Plan, student: str, base: StoredState) -> StudentLearner:
+    """A student of a plan that goes on alone, from the training state of a version."""
+    only = alone(plan, student)
+    model = build_model(only, only.schema, base.row_map, owner=student)
+    return StudentLearner(build_train_step(only, model, base.about["num_examples"]), base)
 
 
 def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,

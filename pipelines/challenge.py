@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dualdnn.data.examples import Examples, open_examples
+from dualdnn.data.row_map import RowMap
 from dualdnn.data.window import ChosenDays
 from dualdnn.errors import DataError
 from dualdnn.evaluation.gate import Candidate, Holdout
@@ -25,9 +26,12 @@ from dualdnn.export.saved_model import (
 from dualdnn.export.versions import read_manifest, version_numbers
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.learner import StoredState, open_state
-from pipelines.build import new_learner
+from dualdnn.training.student_learner import StoredStudent, open_student
+from pipelines.build import new_learner, new_student_learner
 from pipelines.daily_plan import DailyPlan, daily_plan_from
 
+# Below a training state: what the student has learned alone.
+STUDENT_PART = "student"
 _TIMED_ROWS = 500
 
 
@@ -39,13 +43,25 @@ class Standing:
         version: its number.
         path: its folder.
         plan: its own configuration.
-        stored: its training state.
+        stored: the training state of its offline model: teacher and students.
+        student: what its student has learned alone since then, or None.
     """
 
     version: int
     path: Path
     plan: DailyPlan
     stored: StoredState
+    student: StoredStudent | None
+
+    @property
+    def row_map(self) -> RowMap:
+        """That the published student reads with."""
+        return (self.student or self.stored).row_map
+
+    @property
+    def offline_version(self) -> int:
+        """The version in which teacher and student were trained together."""
+        return self.student.about["offline_version"] if self.student else self.version
 
 
 def published_by(folder: Path, run: Path) -> int | None:
@@ -78,13 +94,29 @@ def standing_champion(folder: Path, state: Path, run: Path) -> Standing | None:
         version = read_manifest(folder / str(version))["parent_version"]
     if version is None:
         return None
-    if not (state / str(version)).is_dir():
+    return standing_version(folder, state, version)
+
+
+def standing_version(folder: Path, state: Path, version: int) -> Standing:
+    """A published version with its training state.
+
+    Args:
+        folder: `exported_models/NAME`.
+        state: `paths.state/NAME`.
+        version: its number.
+
+    Raises:
+        DataError: the training state is missing or unreadable.
+    """
+    where = state / str(version)
+    if not where.is_dir():
         raise DataError(
-            f"version {version} of {folder} has no training state at {state / str(version)}. "
+            f"version {version} of {folder} has no training state at {where}. "
             "Restore it, or roll back to a version that has one."
         )
-    stored = open_state(state / str(version))
+    stored = open_state(where)
     return Standing(version=version, path=folder / str(version), stored=stored,
+                    student=open_student(where / STUDENT_PART),
                     plan=daily_plan_from(stored.about["settings"]))
 
 
@@ -139,20 +171,30 @@ def as_champion_reads(standing: Standing, plan: DailyPlan, examples: Examples,
     theirs = open_examples(
         lake=plan.towers.lake, schema=standing.plan.towers.schema,
         window=ChosenDays(train=(), test=[examples.days[i].day for i in used]),
-        row_map=standing.stored.row_map, state=Path(plan.settings["paths"]["state"]))
+        row_map=standing.row_map, state=Path(plan.settings["paths"]["state"]))
     their_starts = np.cumsum([0, *(day.rows for day in theirs.days)])
     return theirs, their_starts[place] + index - starts[number]
 
 
 def champion_candidate(standing: Standing, theirs: Examples, index: np.ndarray,
                        latency: Mapping[int, float]) -> Candidate:
-    """The champion, scored on rows of `as_champion_reads`."""
-    learner = new_learner(standing.plan.towers, theirs.schema, standing.stored.row_map,
-                          standing.stored.about["num_examples"])
-    learner.load(standing.stored)
-    logits = learner.score(theirs, index)
+    """The champion, scored on rows of `as_champion_reads`.
+
+    Where its student went on alone, its teacher is of another time and row map, and is left out.
+    """
+    plan, student = standing.plan.towers, standing.plan.student
+    if standing.student:
+        alone = new_student_learner(plan, student, standing.stored)
+        alone.load(standing.student)
+        logits = {"student": alone.score(theirs, index)}
+    else:
+        learner = new_learner(plan, theirs.schema, standing.stored.row_map,
+                              standing.stored.about["num_examples"])
+        learner.load(standing.stored)
+        found = learner.score(theirs, index, [TEACHER, student])
+        logits = {"student": found[student], "teacher": found[TEACHER]}
     return Candidate(
-        logits={"student": logits[standing.plan.student], "teacher": logits[TEACHER]},
+        logits=logits,
         reference=read_manifest(standing.path).get("reference", {}),
         bytes=size_in_bytes(standing.path), latency=latency,
     )

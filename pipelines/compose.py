@@ -17,7 +17,8 @@ from dualdnn.models.dual_dnn import TEACHER
 
 # A student's name is part of folders, of tensor names and, with a dot, of its controls' names.
 _STUDENT_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
-_PATHS = ("paths.outputs", "paths.exported_models", "paths.state", "data.lake", "data.raw")
+_PATHS = ("paths.outputs", "paths.exported_models", "paths.state", "data.lake", "data.raw",
+          "source")
 
 
 def given_overrides() -> list[str]:

@@ -50,7 +50,8 @@ def conclude(
     write_report(job.run, found, history=trained["history"],
                  config_text=yaml.safe_dump(dict(job.plan.settings), sort_keys=False),
                  command=record.about["command"])
-    record.close(read_report(job.run), trained["progress"]["teacher"]["best_step"] or 0)
+    steps = [tower["best_step"] or 0 for tower in trained["progress"].values()]
+    record.close(read_report(job.run), max(steps, default=0))
     job.finish(status, version, decision)
 
 

@@ -18,8 +18,8 @@ from dualdnn.export.retention import policy_mistakes
 from dualdnn.training.settings import TrainingSettings
 from pipelines.plan import Plan, plan_from
 
-_SECTIONS = ("finetune", "admission", "partitions", "gate", "retention")
-_VALUES = ("finetune_newest", "golden_requests", "force")
+_SECTIONS = ("finetune", "online", "admission", "partitions", "gate", "retention")
+_VALUES = ("finetune_newest", "scope", "source", "golden_requests", "force")
 
 
 @dataclass(frozen=True, kw_only=True)

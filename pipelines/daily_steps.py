@@ -28,7 +28,7 @@ from dualdnn.export.promotion import promote
 from dualdnn.export.saved_model import Exported, size_in_bytes
 from dualdnn.export.student import export_student
 from dualdnn.export.versions import read_manifest
-from dualdnn.storage import atomic_folder, write_json
+from dualdnn.storage import atomic_folder, link_tree, write_json
 from dualdnn.training.best_weights import BestWeights
 from dualdnn.training.learner import Learner, open_state
 from dualdnn.training.measure import known_masks
@@ -271,7 +271,7 @@ def publish(job: DailyJob, candidate: Path, part: str, decision: Decision) -> Ch
         return promote(job.exported, version, reason, **where)
 
     def write_state(folder: Path) -> None:
-        shutil.copytree(job.run / part, folder, dirs_exist_ok=True)
+        link_tree(job.run / part, folder)
 
     return publish_candidate(
         candidate=candidate, write_state=write_state, folder=job.exported, reason=reason, **where,

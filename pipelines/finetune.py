@@ -18,7 +18,6 @@ from pipelines.compose import resolved
 from pipelines.daily_days import newest_days
 from pipelines.daily_end import conclude, show_end
 from pipelines.daily_job import DailyJob, daily_job
-from pipelines.daily_plan import daily_plan_from
 from pipelines.daily_steps import (
     export_challenger,
     going_on,
@@ -27,6 +26,9 @@ from pipelines.daily_steps import (
     learned_notes,
 )
 from pipelines.entry import start
+from pipelines.finetune_plan import finetune_plan_from
+from pipelines.finetune_student import finetune_student
+from pipelines.follow_files import follow_files
 from pipelines.listen import TrainingListener
 from pipelines.present import make_console, show_data
 from pipelines.record import RunRecord, recorded
@@ -36,12 +38,12 @@ from pipelines.reporting import measured_sections
 def main(config: DictConfig) -> None:
     """Check the configuration, take the model's turn, fine-tune."""
     mistakes: list[str] = []
-    settings = resolved(config, mistakes)
-    if (scope := settings.pop("scope")) != "both":
-        mistakes.append(f"scope must be both, got {scope!r}: a student alone is not supported by "
-                        "this version.")
-    plan = daily_plan_from(settings, mistakes)
-    with daily_job("finetune", plan, make_console()) as job:
+    plan = finetune_plan_from(resolved(config, mistakes), mistakes)
+    console = make_console()
+    if plan.source:
+        follow_files(plan, plan.source, console)
+        return
+    with daily_job("finetune", plan.daily, console) as job:
         if job is None:
             return
         standing = standing_champion(job.exported, job.state, job.run)
@@ -49,7 +51,10 @@ def main(config: DictConfig) -> None:
             shutil.rmtree(job.run)
             raise DataError(f"{job.exported} has no champion to go on from. Run "
                             f"python -m pipelines.retrain data={job.model} first.")
-        day, second = standing.stored.about["learned_until"]
+        alone = plan.scope == "student"
+        # What a student learned alone is not known to the teacher, nor to the student beside it.
+        state = standing.student if alone and standing.student else standing.stored
+        day, second = state.about["learned_until"]
         after = datetime.date.fromisoformat(day), int(second)
         days, findings = newest_days(job, after[0])
         if not days:
@@ -57,8 +62,9 @@ def main(config: DictConfig) -> None:
             job.console.print(f"nothing is newer than {day}, up to which version "
                               f"{standing.version} has learned")
             return
-        with recorded(job.run, job.name, plan.settings, job.model) as record:
-            _finetune(job, record, standing, after, days, findings)
+        with recorded(job.run, job.name, plan.daily.settings, job.model) as record:
+            steps = finetune_student if alone else _finetune
+            steps(job, record, standing, after, days, findings)
         show_end(job)
 
 

@@ -69,7 +69,8 @@ class RunRecord:
 
     def close(self, report: Mapping[str, Any], step: int) -> None:
         """Pass the final metrics and the files on to mlflow."""
-        for tower, numbers in [("teacher", report["teacher"]), *report["students"].items()]:
+        towers = {"teacher": report.get("teacher", {}), **report["students"]}
+        for tower, numbers in towers.items():
             for metric, value in numbers.items():
                 if isinstance(value, float | int):
                     self.mlflow.add(f"{tower}/test/{metric}", value, step)

@@ -48,7 +48,7 @@ def measured_sections(
     """
     index = examples.split.test
     measured, logits = measure(model, best, examples, index, slices=plan.slices)
-    if len(index):
+    if len(index) and TEACHER in measured:
         _time(model, best, examples, measured, plan)
     students: dict[str, Any] = {}
     for student in plan.students:
@@ -64,7 +64,9 @@ def measured_sections(
             section["ranking_agreement"] = ranking_agreement(
                 logits[TEACHER], logits[student.name], examples.groups[index])
         students[student.name] = section
-    report: dict[str, Any] = {"teacher": measured[TEACHER], "students": students}
+    report: dict[str, Any] = {"students": students}
+    if TEACHER in measured:  # a student that goes on alone comes without it
+        report["teacher"] = measured[TEACHER]
     if students:
         report["control"] = next(iter(students.values()))["control"]
     return {**report, "towers": list(measured)}, logits

@@ -134,27 +134,40 @@ def occurrences(
         if owner in members and owner.is_admitted and owner.namespace == owner.name:
             sharing = [one for one in schema.fields if one.namespace == owner.name]
             found.append(_of_owner(position, sharing, days, parts))
+    return joined(found)
+
+
+def joined(parts: Sequence[Occurrences]) -> Occurrences:
+    """One after the other; no sign may be in two of them."""
     return Occurrences(
-        signs=np.concatenate([np.zeros(0, np.int64), *(one.signs for one in found)]),
-        fields=np.concatenate([np.zeros(0, np.int32), *(one.fields for one in found)]),
-        counts=np.concatenate([np.zeros(0, np.int64), *(one.counts for one in found)]),
-        last_seen=np.concatenate([np.zeros(0, np.int32), *(one.last_seen for one in found)]),
+        signs=np.concatenate([np.zeros(0, np.int64), *(one.signs for one in parts)]),
+        fields=np.concatenate([np.zeros(0, np.int32), *(one.fields for one in parts)]),
+        counts=np.concatenate([np.zeros(0, np.int64), *(one.counts for one in parts)]),
+        last_seen=np.concatenate([np.zeros(0, np.int32), *(one.last_seen for one in parts)]),
     )
+
+
+def summed(parts: Sequence[Occurrences]) -> Occurrences:
+    """The signs of all parts, ascending, with their counts added up."""
+    every = joined(parts)
+    order = np.argsort(every.signs, kind="stable")
+    every = every.chosen(order)
+    first = np.flatnonzero(np.r_[True, every.signs[1:] != every.signs[:-1]][:len(every.signs)])
+    if not len(first):
+        return every
+    return Occurrences(
+        signs=every.signs[first], fields=every.fields[first],
+        counts=np.add.reduceat(every.counts, first),
+        last_seen=np.maximum.reduceat(every.last_seen, first))
 
 
 def _of_owner(position: int, sharing: Sequence[Field], days: Sequence[EncodedDay],
               parts: Sequence[np.ndarray | None]) -> Occurrences:
     """Over all fields that share the rows of the field at a position."""
     counted = [part for field in sharing for part in _counted(field, days, parts)]
-    signs, counts, seen = (np.concatenate([np.zeros(0, np.int64), *(part[i] for part in counted)])
-                           for i in range(3))
-    order = np.argsort(signs, kind="stable")
-    signs, counts, seen = signs[order], counts[order], seen[order].astype(np.int32)
-    first = np.flatnonzero(np.r_[True, signs[1:] != signs[:-1]][:len(signs)])
-    if len(first):
-        counts, seen = np.add.reduceat(counts, first), np.maximum.reduceat(seen, first)
-    return Occurrences(signs=signs[first], fields=np.full(len(first), position, np.int32),
-                       counts=counts, last_seen=seen)
+    return summed([Occurrences(signs=signs, counts=counts, last_seen=seen,
+                               fields=np.full(len(signs), position, np.int32))
+                   for signs, counts, seen in counted])
 
 
 def _counted(
@@ -169,4 +182,5 @@ def _counted(
             cells = day.local_cells(field.name)[rows].ravel()
             count = np.bincount(cells[(cells >= 0) & (cells < len(signs))], minlength=len(signs))
         present = count > 0
-        yield signs[present], count[present], np.full(int(present.sum()), day_number(day))
+        yield signs[present], count[present], np.full(int(present.sum()), day_number(day),
+                                                               np.int32)

@@ -8,10 +8,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dualdnn.data.admission import NO_LIMITS, Admission, Occurrences, day_number, occurrences
+from dualdnn.data.admission import (
+    NO_LIMITS,
+    Admission,
+    Occurrences,
+    day_number,
+    joined,
+    occurrences,
+    summed,
+)
 from dualdnn.data.encoded_day import EncodedDay
 from dualdnn.data.row_map import PADDING_ROW, RowMap, bucket_count, check_made_for
-from dualdnn.schema import Schema
+from dualdnn.schema import Field, Schema
 
 # As a day: every sign was seen since.
 _LONG_AGO = int(np.iinfo(np.int32).min)
@@ -28,6 +36,7 @@ class Growth:
         expired: signs that lost their row.
         admitted: signs that got one.
         refused: signs that occur often enough, but found no room.
+        waiting: what was counted of signs that were not admitted, for the next growth.
     """
 
     row_map: RowMap
@@ -35,11 +44,13 @@ class Growth:
     expired: int
     admitted: int
     refused: int
+    waiting: Occurrences
 
 
 def grown(
     previous: RowMap, schema: Schema, days: Sequence[EncodedDay],
     parts: Sequence[np.ndarray | None], admission: Admission = NO_LIMITS,
+    waiting: Occurrences | None = None,
 ) -> Growth:
     """Let unseen signs go and give rows to new ones; every other sign keeps its own.
 
@@ -54,6 +65,8 @@ def grown(
             training rows. Expiry counts from the newest of them that has such rows.
         parts: for each day the numbers of its training rows, or None for all of them.
         admission: the limits.
+        waiting: of the growth before, where the days are a few rows at a time: what was counted
+            there counts here too.
 
     Raises:
         DataError: the row map was made for another schema, or the capacity does not hold the
@@ -71,10 +84,12 @@ def grown(
     stays = last_seen >= oldest
 
     table_rows, fresh_rows, admitted, refused = dict(previous.table_rows), {}, [], 0
+    kept_waiting = []
     for table, members in schema.tables().items():
-        new = _unknown(previous, found[table]).frequent(schema)
+        unknown = _unknown(previous, _with_waiting(found[table], waiting, schema, members))
         # Of several days the first may be so long ago that its signs would leave at once.
-        new = new.chosen(new.last_seen >= oldest)
+        unknown = unknown.chosen(unknown.last_seen >= oldest)
+        new = unknown.frequent(schema)
         fixed, owned = _used_rows(previous, schema, table, stays)
         room = None if members[0].file else admission.room(table, int(fixed.sum()), len(owned))
         chosen = new.chosen(new.ranked()[:room])
@@ -82,6 +97,7 @@ def grown(
         table_rows[table] = max(table_rows[table], int(rows.max(initial=PADDING_ROW)) + 1)
         fresh_rows[table] = rows
         admitted.append((chosen, rows))
+        kept_waiting.append(unknown.chosen(~np.isin(unknown.signs, chosen.signs)))
         refused += len(new.signs) - len(rows)
 
     signs = np.concatenate([previous.signs[stays], *(one.signs for one, _ in admitted)])
@@ -95,7 +111,17 @@ def grown(
                                   *(one.last_seen for one, _ in admitted)])[order],
     )
     return Growth(row_map=row_map, fresh_rows=fresh_rows, expired=int((~stays).sum()),
-                  admitted=sum(len(rows) for _, rows in admitted), refused=refused)
+                  admitted=sum(len(rows) for _, rows in admitted), refused=refused,
+                  waiting=joined(kept_waiting))
+
+
+def _with_waiting(found: Occurrences, waiting: Occurrences | None, schema: Schema,
+                  members: Sequence[Field]) -> Occurrences:
+    """What was counted of one table's fields, what waits of them included."""
+    if waiting is None:
+        return found
+    inside = np.array([field in members for field in schema.fields])
+    return summed([found, waiting.chosen(inside[waiting.fields])])
 
 
 def _places(previous: RowMap, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -89,7 +89,7 @@ class Objective:
         labels: tf.Tensor,
         weights: tf.Tensor,
         student_logits: tf.Tensor,
-        teacher_logits: tf.Tensor,
+        teacher_logits: tf.Tensor | None,
         hints: Sequence[tuple[tf.Tensor, tf.Tensor]],
     ) -> Mapping[str, tf.Tensor]:
         """The reduced losses of one student.
@@ -98,13 +98,13 @@ class Objective:
             labels: `(batch_size,)`.
             weights: `(batch_size,)` sample weights; they multiply every loss alike.
             student_logits: `(batch_size,)`.
-            teacher_logits: `(batch_size,)`.
+            teacher_logits: `(batch_size,)`; None where the student does not distill.
             hints: (projected student layer, teacher layer), each `(batch_size, teacher_units)`.
 
         Returns:
             scalars by name, before their weights, of the losses in use, and `total`.
         """
-        if self.stop_gradient.teacher:
+        if self.stop_gradient.teacher and teacher_logits is not None:
             teacher_logits = tf.stop_gradient(teacher_logits)
             hints = [(student, tf.stop_gradient(teacher)) for student, teacher in hints]
         parts: dict[str, tuple[float, tf.Tensor]] = {}

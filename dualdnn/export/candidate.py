@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dualdnn.errors import DataError
+from dualdnn.errors import DataError, StaleChampionError
 from dualdnn.export.champion import Champion, champion_of, utc_now
-from dualdnn.export.promotion import Registry, promote_locked, repair_locked
+from dualdnn.export.promotion import Registry, model_lock, promote_locked, repair_locked
 from dualdnn.export.versions import (
     MANIFEST_FILE,
     faults_of,
@@ -18,7 +18,7 @@ from dualdnn.export.versions import (
     record_last_version,
     version_numbers,
 )
-from dualdnn.storage import atomic_folder, lock, remove_in_order, write_json
+from dualdnn.storage import atomic_folder, remove_in_order, write_json
 
 
 def _published_before(folder: Path, candidate: Mapping[str, Any]) -> int | None:
@@ -68,6 +68,7 @@ def publish_candidate(
     reason: str,
     manifest: Mapping[str, Any] | None = None,
     registry: Registry | None = None,
+    replaces: int | None = None,
 ) -> Champion:
     """Publish what the gate has accepted, and promote it.
 
@@ -84,20 +85,27 @@ def publish_candidate(
         manifest: values to add to the candidate's manifest, such as the gate's decision.
             `created`, `version` and `parent_version`, the champion so far, are added anyway.
         registry: follows the champion.
+        replaces: the champion that the candidate was compared with, if it may replace no other.
 
     Raises:
+        StaleChampionError: the champion is another one by now.
         DataError: the candidate is not as it was exported, or the disk is full; the champion
             is unchanged.
         LockError: another process works on the same model.
     """
     given = read_manifest(candidate)
     folder.mkdir(parents=True, exist_ok=True)
-    with lock(folder / ".lock", wait=False):
+    with model_lock(folder):
         repair_locked(folder, state, registry)
         version = _published_before(folder, given)
         if version is None:
             version = last_version(folder) + 1
             parent = champion_of(folder)
+            if replaces is not None and (parent is None or parent.version != replaces):
+                raise StaleChampionError(
+                    f"{folder} has another champion by now, "
+                    f"{parent.version if parent else 'none'} instead of {replaces}. Nothing was "
+                    "published; go on from that one.")
             described = {
                 "created": utc_now(), "parent_version": parent.version if parent else None,
                 **given, **(manifest or {}), "version": version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +21,13 @@ from dualdnn.export.versions import MANIFEST_FILE, faults_of, last_version, vers
 from dualdnn.storage import lock, remove_in_order, remove_leftovers
 
 _log = logging.getLogger("dualdnn")
+# A publish takes a second or a few; a daily job should not end because an online one was at it.
+LOCK_SECONDS = 30.0
+
+
+def model_lock(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """The lock of whoever changes `exported_models/NAME`, waited for if it is held for moments."""
+    return lock(folder / ".lock", wait=LOCK_SECONDS)
 
 
 class Registry(Protocol):
@@ -88,7 +96,7 @@ def repair(folder: Path, *, state: Path | None = None,
     """
     if not folder.is_dir():
         return None
-    with lock(folder / ".lock", wait=False):
+    with model_lock(folder):
         return repair_locked(folder, state, registry)
 
 
@@ -156,7 +164,7 @@ def promote(folder: Path, version: int, reason: str, *, state: Path | None = Non
     """
     if not folder.is_dir():
         raise DataError(f"{folder} is not there: no version was ever published under that name.")
-    with lock(folder / ".lock", wait=False):
+    with model_lock(folder):
         repair_locked(folder, state, registry)
         return promote_locked(folder, version, reason, state=state, registry=registry)
 
@@ -181,7 +189,7 @@ def rollback(folder: Path, version: int | None = None, reason: str | None = None
     """
     if champion_of(folder) is None:
         raise DataError(f"{folder} has no champion to roll back from. Promote a version first.")
-    with lock(folder / ".lock", wait=False):
+    with model_lock(folder):
         champion = repair_locked(folder, state, registry)
         assert champion is not None
         if version is None and champion.previous is None:
@@ -215,7 +223,7 @@ def set_canary(folder: Path, version: int | None, *, state: Path | None = None,
     """
     if champion_of(folder) is None:
         raise DataError(f"{folder} has no champion to try a canary beside. Promote a version.")
-    with lock(folder / ".lock", wait=False):
+    with model_lock(folder):
         champion = repair_locked(folder, state, registry)
         assert champion is not None
         if version == champion.version:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
 
-from dualdnn.errors import ConfigError
-from dualdnn.export.promotion import Registry, repair_locked
+from dualdnn.errors import ConfigError, DataError
+from dualdnn.export.champion import Champion
+from dualdnn.export.promotion import Registry, model_lock, repair_locked
 from dualdnn.export.versions import (
     Version,
     last_version,
+    read_manifest,
     record_last_version,
     versions_of,
 )
-from dualdnn.storage import lock, remove_in_order
+from dualdnn.storage import remove_in_order
 
 
 def policy_mistakes(keep: int | None, keep_days: float | None, where: str = "") -> list[str]:
@@ -44,9 +47,20 @@ def _superfluous(versions: Sequence[Version], in_use: Sequence[int], keep: int |
     return found
 
 
+def _in_use(folder: Path, champion: Champion) -> list[int]:
+    """The champion, what it returns to, what is tried beside it, and what its student came from."""
+    offline = None
+    with contextlib.suppress(DataError):  # a broken champion stays, and is reported elsewhere
+        offline = read_manifest(folder / str(champion.version)).get("offline_version")
+    return [one for one in (champion.version, champion.previous, champion.canary, offline)
+            if one is not None]
+
+
 def prune(folder: Path, state: Path, *, keep: int | None = None, keep_days: float | None = None,
           now: datetime.datetime | None = None, registry: Registry | None = None) -> list[Version]:
     """Delete versions and their training states; never the champion, never what it returns to.
+
+    Where the champion's student went on alone, the offline version that it came from stays too.
 
     A version's folder goes first, by one rename, then its training state: a published version
     always has one. What a kill leaves of either is cleared away by the next command.
@@ -75,10 +89,9 @@ def prune(folder: Path, state: Path, *, keep: int | None = None, keep_days: floa
     if keep_days is not None:
         since = (now or datetime.datetime.now(datetime.UTC)) - datetime.timedelta(days=keep_days)
         oldest = since.strftime("%Y-%m-%dT%H:%M:%SZ")
-    with lock(folder / ".lock", wait=False):
+    with model_lock(folder):
         champion = repair_locked(folder, state, registry)
-        in_use = [one for one in (champion.version, champion.previous, champion.canary)
-                  if one is not None] if champion else []
+        in_use = _in_use(folder, champion) if champion else []
         gone = _superfluous(versions_of(folder), in_use, keep, oldest)
         # Also where versions were copied here: their numbers stay used, and with that their
         # training states are known to be ours.

@@ -58,21 +58,32 @@ class DualDNN(tfrs.models.Model):
     `stop_gradient` of the teacher: nothing of a student can reach the teacher or the embedding, so
     their weights are the same with and without students. Only an `Objective` that switches a
     stop-gradient off (as Rocket Launching does, Zhou et al. 2018) gives that up.
+
+    A student that goes on alone after the training takes the embedding over: it becomes its
+    `owner`, and the teacher, whose rows these no longer are, must not be asked any more.
+
+    Attributes:
+        embedding: the shared one.
+        teacher: the teacher's network.
+        students: by name.
+        owner: the tower that `embedding` learns from.
     """
 
     def __init__(
         self, *, embedding: SharedEmbedding, teacher: Teacher,
-        students: Sequence[StudentTower] = (),
+        students: Sequence[StudentTower] = (), owner: str = TEACHER,
     ) -> None:
         """Join the towers.
 
         Args:
             embedding: the shared one. Students do not read its privileged fields.
-            teacher: reads and trains `embedding`.
+            teacher: reads `embedding`, and trains it unless a student owns it.
             students: their names must differ.
+            owner: the teacher, or a student that reads `embedding` and learns from labels alone.
 
         Raises:
-            ConfigError: two towers share a name, or a student's projections do not fit its hints.
+            ConfigError: two towers share a name, a student's projections do not fit its hints, or
+                the owner reads another embedding or listens to the teacher.
         """
         super().__init__(name="dual_dnn")
         names = [TEACHER, *(student.name for student in students)]
@@ -84,6 +95,12 @@ class DualDNN(tfrs.models.Model):
         self.embedding = embedding
         self.teacher = teacher
         self.students = {student.name: student for student in students}
+        self.owner = owner
+        if owner != TEACHER:
+            heir = self.students.get(owner)
+            if heir is None or heir.embedding is not embedding or heir.objective.distills:
+                raise ConfigError(f"owner must be a student that reads the shared embedding and "
+                                  f"learns from labels alone, got {owner!r}.")
         self._readers = {one.name: one.reader() for one in self.embeddings(self.towers)}
         fields = embedding.fields
         public = [i for i, field in enumerate(fields) if not field.privileged]
@@ -111,8 +128,8 @@ class DualDNN(tfrs.models.Model):
         return list({id(e): e for e in map(self.embedding_of, towers)}.values())
 
     def owns_embedding(self, tower: str) -> bool:
-        """Does the embedding learn from this tower? The shared one does from the teacher."""
-        return tower == TEACHER or self.embedding_of(tower) is not self.embedding
+        """Does the embedding that it reads learn from this tower?"""
+        return tower == self.owner or self.embedding_of(tower) is not self.embedding
 
     def tables(self, towers: Sequence[str]) -> list[EmbeddingTable]:
         """The tables that learn, of all embeddings that the named towers read, each once."""
@@ -173,8 +190,9 @@ class DualDNN(tfrs.models.Model):
         for tower in self.towers if towers is None else towers:
             inputs = list(pooled[self.embedding_of(tower).name])
             network = self.teacher if tower == TEACHER else self.students[tower].network
-            if not self.owns_embedding(tower):
-                if self.students[tower].objective.stop_gradient.embedding:
+            if tower != TEACHER and self.embedding_of(tower) is self.embedding:
+                stop = self.students[tower].objective.stop_gradient.embedding
+                if stop and not self.owns_embedding(tower):
                     inputs = [tf.stop_gradient(one) for one in inputs]
                 if self._public is not None:
                     inputs = [tf.gather(one, self._public, axis=1) for one in inputs]
@@ -188,19 +206,21 @@ class DualDNN(tfrs.models.Model):
         """Scalar losses by tower and name; `total` is what the tower minimises.
 
         Args:
-            outputs: of `forward`, the teacher's among them.
+            outputs: of `forward`, the teacher's among them where a student listens to it.
             labels: `(batch_size,)`.
             weights: `(batch_size,)`.
         """
-        teacher = outputs[TEACHER]
-        # tfrs.tasks.Ranking divides by the batch size; weight 0 must equal dropping the example.
-        of_labels = weighted_mean(label_loss(labels, teacher.logits), weights)
-        losses = {TEACHER: {"label_loss": of_labels, "total": of_labels}}
+        teacher = outputs.get(TEACHER)
+        losses: dict[str, dict[str, tf.Tensor]] = {}
         for name, output in outputs.items():
             if name == TEACHER:
+                # tfrs.tasks.Ranking divides by the batch size; weight 0 must equal dropping the
+                # example.
+                of_labels = weighted_mean(label_loss(labels, output.logits), weights)
+                losses[name] = {"label_loss": of_labels, "total": of_labels}
                 continue
             student = self.students[name]
-            hints = [
+            hints = [] if teacher is None else [
                 (project(output.hidden[mine]), teacher.hidden[theirs])
                 for project, (theirs, mine) in zip(
                     student.projections, student.objective.hints, strict=False
@@ -209,10 +229,16 @@ class DualDNN(tfrs.models.Model):
             losses[name] = dict(
                 student.objective.losses(
                     labels=labels, weights=weights, student_logits=output.logits,
-                    teacher_logits=teacher.logits, hints=hints,
+                    teacher_logits=None if teacher is None else teacher.logits, hints=hints,
                 )
             )
         return losses
+
+    def asked(self, towers: Sequence[str]) -> list[str]:
+        """The towers that must answer where the named ones learn: those, and whom they hear."""
+        hears = any(tower != TEACHER and self.students[tower].objective.distills
+                    for tower in towers)
+        return list(dict.fromkeys([*([TEACHER] if hears else []), *towers]))
 
     def train_step(self, inputs: object) -> dict[str, tf.Tensor]:
         """Refuse `fit`: it knows one optimizer, and would leave tables and students as they are.

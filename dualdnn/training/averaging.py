@@ -3,6 +3,7 @@
 Polynomial-decay averaging (Shamir and Zhang 2013, arXiv:1212.1824): after step n + 1 the average
 moves to the new weights by 9 / (n + 10) of the way. Its memory grows with the steps, so there is
 no rate to tune. It takes the noise of the last batches out of what is evaluated and exported.
+A model that is fine-tuned for months would fall behind: from the horizon on, n no longer grows.
 """
 
 from __future__ import annotations
@@ -11,24 +12,30 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+# As a horizon: more steps than anything will ever take.
+ENDLESS = 2**62
 _POWER = 9
 
 
-def share_kept(since: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+def share_kept(since: tf.Tensor, now: tf.Tensor, horizon: tf.Tensor) -> tf.Tensor:
     """What is left of (average - value) after the steps from `since` to `now`, value constant.
 
-    The product of (n + 1) / (n + 10) over since <= n < now, in closed form.
+    The product of (m + 1) / (m + 10), m = min(n, horizon), over since <= n < now, in closed form.
 
     Args:
         since: int64, any shape.
         now: int64, of a shape that broadcasts.
+        horizon: scalar int64.
 
     Returns:
         float32 in (0, 1].
     """
-    shares = [tf.cast(since + k, tf.float32) / tf.cast(now + k, tf.float32)
+    before, until = tf.minimum(since, horizon), tf.minimum(now, horizon)
+    shares = [tf.cast(before + k, tf.float32) / tf.cast(until + k, tf.float32)
               for k in range(1, _POWER + 1)]
-    return tf.reduce_prod(tf.stack(shares), axis=0)
+    beyond = tf.cast((now - until) - (since - before), tf.float32)
+    rate = tf.math.log1p(-_POWER / tf.cast(horizon + _POWER + 1, tf.float32))
+    return tf.reduce_prod(tf.stack(shares), axis=0) * tf.exp(beyond * rate)
 
 
 class DenseAverage:
@@ -39,13 +46,14 @@ class DenseAverage:
         self._live = list(variables)
         self.averages = [tf.Variable(v, name=f"{v.name.split(':')[0]}_average") for v in variables]
 
-    def update(self, finished: tf.Tensor) -> None:
+    def update(self, finished: tf.Tensor, horizon: tf.Tensor) -> None:
         """Take in the present values.
 
         Args:
-            finished: scalar int64, steps before this one since the average was started.
+            finished: scalar int64, steps before this one.
+            horizon: scalar int64.
         """
-        kept = share_kept(finished, finished + 1)
+        kept = share_kept(finished, finished + 1, horizon)
         for average, variable in zip(self.averages, self._live, strict=True):
             average.assign(variable + kept * (average - variable))
 

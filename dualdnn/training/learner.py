@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from dualdnn.data.admission import NO_LIMITS, Admission
+from dualdnn.data.admission import NO_LIMITS, Admission, Occurrences
+from dualdnn.data.encoded_day import EncodedDay
 from dualdnn.data.examples import Examples, open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.row_map import RowMap, load_row_map
@@ -63,6 +64,38 @@ def open_state(folder: Path) -> StoredState:
     return StoredState(folder=folder, row_map=row_map, about=about)
 
 
+def open_growing(
+    row_map: RowMap, *, lake: Lake, schema: Schema, window: Window, state: Path,
+    admission: Admission = NO_LIMITS, waiting: Occurrences | None = None,
+    on_day: Callable[[datetime.date, bool], None] | None = None,
+) -> tuple[Examples, Growth]:
+    """Open rows with a row map that ids, new in their training part, are admitted to.
+
+    Args:
+        row_map: as it was so far.
+        lake: the log.
+        schema: as the row map was made for.
+        window: chooses the rows.
+        state: `paths.state`, where encoded days are kept.
+        admission: expiry and capacity.
+        waiting: see `grown`.
+        on_day: called after each day with (day, was it already encoded).
+
+    Raises:
+        DataError: as `open_examples` and `grown`.
+    """
+    made: list[Growth] = []
+
+    def grow(kept: Schema, days: Sequence[EncodedDay],
+             parts: Sequence[np.ndarray | None]) -> RowMap:
+        made.append(grown(row_map, kept, days, parts, admission, waiting))
+        return made[0].row_map
+
+    examples = open_examples(lake=lake, schema=schema, window=window, state=state,
+                             row_map=grow, on_day=on_day)
+    return examples, made[0]
+
+
 class Learner:
     """One dual DNN over its whole life.
 
@@ -111,15 +144,8 @@ class Learner:
         Raises:
             DataError: as `open_examples`.
         """
-        made: list[Growth] = []
-
-        def grow(kept: Schema, days: Sequence[Any], parts: Sequence[Any]) -> RowMap:
-            made.append(grown(self.row_map, kept, days, parts, admission))
-            return made[0].row_map
-
-        examples = open_examples(lake=lake, schema=schema, window=window, state=state,
-                                 row_map=grow, on_day=on_day)
-        return examples, made[0]
+        return open_growing(self.row_map, lake=lake, schema=schema, window=window, state=state,
+                            admission=admission, on_day=on_day)
 
     def grow(self, growth: Growth, draw: int) -> None:
         """Give tables and slots the rows of a grown row map.

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from dualdnn.layers.embedding import EmbeddingTable, append_rows
-from dualdnn.training.averaging import share_kept
+from dualdnn.training.averaging import ENDLESS, share_kept
 
 METHODS = ("adam", "adagrad", "rowwise_adagrad")
 _CHUNK_ROWS = 2**20
@@ -92,8 +92,7 @@ class TableOptimizer:
         rows = table.num_rows
         # Its own count: a table rests, and must not decay, once its tower has stopped.
         self.steps = tf.Variable(tf.constant(0, tf.int64), name=f"{table.name}_steps")
-        self.averaged_from = tf.Variable(tf.constant(0, tf.int64),
-                                         name=f"{table.name}_averaged_from")
+        self.horizon = tf.Variable(tf.constant(ENDLESS, tf.int64), name=f"{table.name}_horizon")
         # The step up to which a row, and its average, have been caught up.
         self.decayed_to = tf.Variable(tf.zeros(rows, tf.int64), name=f"{table.name}_decayed_to",
                                       shape=(None,))
@@ -120,7 +119,7 @@ class TableOptimizer:
     def variables(self) -> list[tf.Variable]:
         """Slots and averages, for checkpoints."""
         slots = [slot for slots in self.slots for slot in slots]
-        return [self.steps, self.averaged_from, self.decayed_to, *slots, *self.averages]
+        return [self.steps, self.horizon, self.decayed_to, *slots, *self.averages]
 
     def reset(self, num_examples: int) -> None:
         """Start anew on a table that was reset.
@@ -135,6 +134,7 @@ class TableOptimizer:
             variable.assign(tf.zeros(shape, variable.dtype))
         for average, column in zip(self.averages, self.table.columns(), strict=True):
             average.assign(column)
+        self.horizon.assign(ENDLESS)
 
     def grow(self) -> None:
         """Append slots and averages for rows that the table has gained."""
@@ -154,11 +154,6 @@ class TableOptimizer:
         for average, column in zip(self.averages, self.table.columns(), strict=True):
             average.scatter_update(tf.IndexedSlices(tf.gather(column, rows), rows))
         self._mark(tf.constant(rows), self.steps)
-
-    def limit_averages(self, steps: int) -> None:
-        """Average from now on as if averaging had begun at most so many steps ago."""
-        self.catch_up()
-        self.averaged_from.assign(tf.maximum(self.averaged_from, self.steps - steps))
 
     def _decay_rates(self, rows: tf.Tensor) -> list[tf.Tensor]:
         """Per step, for each column: `(num_rows, size)` or, row-wise, `(num_rows, 1)`."""
@@ -201,8 +196,7 @@ class TableOptimizer:
         if self.settings.l2:
             values = [value * tf.exp(-rate)
                       for value, rate in zip(values, self._decay_rates(rows), strict=True)]
-        finished = self.steps - self.averaged_from
-        kept = share_kept(finished, finished + 1)
+        kept = share_kept(self.steps, self.steps + 1, self.horizon)
         for i, column in enumerate(self.table.columns()):
             value = values[i] - self._update(i, rows, gradients[i])
             column.scatter_update(tf.IndexedSlices(value, rows))
@@ -216,11 +210,30 @@ class TableOptimizer:
         """The averages as of now; since the last touch they have moved towards `values`."""
         if not self.averages:
             return []
-        start = self.averaged_from
-        kept = share_kept(tf.gather(self.decayed_to, rows) - start, self.steps - start)
+        kept = share_kept(tf.gather(self.decayed_to, rows), self.steps, self.horizon)
         kept = kept[:, tf.newaxis]
         return [value + kept * (tf.gather(average, rows) - value)
                 for value, average in zip(values, self.averages, strict=True)]
+
+    def served(self, rows: tf.Tensor, since: tf.Tensor) -> list[tf.Tensor]:
+        """The rows as they would be served: their averages, where these are kept.
+
+        Args:
+            rows: `(num_unique,)` distinct rows.
+            since: scalar int64 steps. Rows that were not touched after them are as they were
+                then: neither decayed nor moved on since.
+
+        Returns:
+            `(num_unique, size)` for each column of the table.
+        """
+        values = self.read(rows)
+        found = self._read_averages(rows, values) or values
+        if not self._is_lazy:
+            return found
+        changed = (tf.gather(self.decayed_to, rows) > since)[:, tf.newaxis]
+        stored = self.averages or self.table.columns()
+        return [tf.where(changed, value, tf.gather(before, rows))
+                for value, before in zip(found, stored, strict=True)]
 
     def _mark(self, rows: tf.Tensor, step: tf.Tensor) -> None:
         if self._is_lazy:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
@@ -13,7 +14,7 @@ from dualdnn.data.examples import Batch
 from dualdnn.data.row_map import RowMap
 from dualdnn.data.row_map_growth import Growth
 from dualdnn.models.dual_dnn import DualDNN
-from dualdnn.training.averaging import DenseAverage
+from dualdnn.training.averaging import ENDLESS, DenseAverage
 from dualdnn.training.settings import DenseOptimizerSettings
 from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
 
@@ -68,16 +69,17 @@ class TrainStep:
             tower: DenseAverage(model.dense_variables(tower) if averaging else [])
             for tower in model.towers
         }
-        self.averaged_from = {
-            tower: tf.Variable(tf.constant(0, tf.int64), name="averaged_from")
+        self.horizons = {
+            tower: tf.Variable(tf.constant(ENDLESS, tf.int64), name="horizon")
             for tower in model.towers
         }
         self._first_values = [variable.numpy() for variable in self._dense_variables()]
         self._compiled: dict[tuple[str, ...], tf.types.experimental.ConcreteFunction] = {}
+        self._scores: dict[str, tf.types.experimental.ConcreteFunction] = {}
 
     def _variables_of_tower(self, tower: str) -> list[tf.Variable]:
         return [*self.model.dense_variables(tower), *self.dense_optimizers[tower].variables,
-                *self.dense_averages[tower].averages, self.averaged_from[tower]]
+                *self.dense_averages[tower].averages, self.horizons[tower]]
 
     def _dense_variables(self) -> list[tf.Variable]:
         return [v for tower in self.model.towers for v in self._variables_of_tower(tower)]
@@ -118,7 +120,6 @@ class TrainStep:
             growth: from the row map that the tables fit.
             draw: > 0; another number draws other initial values.
         """
-        self.catch_up()
         for embedding in self.model.embeddings(self.model.towers):
             for name, table in embedding.tables.items():
                 table.grow(growth.row_map.table_rows[name])
@@ -130,16 +131,12 @@ class TrainStep:
                     table.renew(rows, draw)
                     optimizer.renew(rows)
 
-    def limit_averages(self, steps: int) -> None:
-        """Average from now on as if averaging had begun at most so many steps ago.
-
-        An average reaches back a tenth of the steps that it has seen: without a limit it would
-        fall behind in a model that is fine-tuned for months.
-        """
+    def limit_averages(self, horizon: int) -> None:
+        """Let all averages reach back a tenth of so many steps at most."""
         for optimizer in self.table_optimizers.values():
-            optimizer.limit_averages(steps)
-        for tower, start in self.averaged_from.items():
-            start.assign(tf.maximum(start, self.dense_optimizers[tower].iterations - steps))
+            optimizer.horizon.assign(horizon)
+        for variable in self.horizons.values():
+            variable.assign(horizon)
 
     def catch_up(self) -> None:
         """Bring every table up to date, as scoring, checkpoint and export need it."""
@@ -173,7 +170,7 @@ class TrainStep:
         A tower whose loss or gradient is not finite keeps its weights.
 
         Args:
-            training: towers that learn; the teacher also answers where it no longer learns.
+            training: towers that learn; those that they hear also answer, see `DualDNN.asked`.
             batch: the examples.
             step: number of finished steps.
 
@@ -197,10 +194,55 @@ class TrainStep:
             )
         return self._compiled[key](*map(tf.constant, batch), tf.constant(step, tf.int64))
 
+    def score(self, tower: str, rows: np.ndarray, dense: np.ndarray,
+              since: Mapping[str, int]) -> np.ndarray:
+        """What a tower would answer if it were served now, at the cost of the rows that are read.
+
+        `averaged` and a `Scorer` do the same for many batches at the price of two passes over the
+        tables, and bring these up to date; this changes nothing.
+
+        Args:
+            tower: its name.
+            rows: (n, width) int32.
+            dense: (n, dense_width) float32.
+            since: by table that learns the steps of `TableOptimizer.served`.
+
+        Returns:
+            (n,) float32 logits.
+        """
+        tables = list(since)
+        if tower not in self._scores:
+            def scored(rows: tf.Tensor, dense: tf.Tensor, since: tf.Tensor) -> tf.Tensor:
+                steps = dict(zip(tables, tf.unstack(since, len(tables)), strict=True))
+                found, values = self._read([tower], rows, lambda optimizer, unique: (
+                    optimizer.served(unique, steps[optimizer.table.name])))
+                pooled = self._pooled([tower], dense, found, values)
+                outputs = self.model.forward(pooled, tf.constant(0, tf.int64), [tower])
+                return outputs[tower].logits
+
+            schema = self.model.embedding.schema
+            self._scores[tower] = tf.function(scored, autograph=False).get_concrete_function(
+                tf.TensorSpec((None, schema.width), tf.int32),
+                tf.TensorSpec((None, schema.dense_width), tf.float32),
+                tf.TensorSpec((len(tables),), tf.int64))
+        average = self.dense_averages[tower]
+        average.exchange()
+        try:
+            steps = tf.constant(list(since.values()), tf.int64)
+            return self._scores[tower](tf.constant(rows), tf.constant(dense), steps).numpy()
+        finally:
+            average.exchange()
+
     def _read(
-        self, towers: Sequence[str], rows: tf.Tensor
+        self, towers: Sequence[str], rows: tf.Tensor,
+        values_of: Callable[[TableOptimizer, tf.Tensor], list[tf.Tensor]],
     ) -> tuple[dict[str, list[_Found]], dict[str, list[tf.Tensor]]]:
         """The distinct rows of every table in a batch.
+
+        Args:
+            towers: whose embeddings are read.
+            rows: `(batch_size, width)`.
+            values_of: of an optimizer and distinct rows of its table, what is read of them.
 
         Returns:
             by embedding what was found for each part of its reader, and by table that learns the
@@ -220,7 +262,7 @@ class TrainStep:
                 found[embedding.name].append(one)
                 if part.table.trainable:
                     optimizer = self.table_optimizers[part.table.name]
-                    values[part.table.name] = optimizer.read(one.unique)
+                    values[part.table.name] = values_of(optimizer, one.unique)
         return found, values
 
     def _pooled(
@@ -250,8 +292,8 @@ class TrainStep:
         self, training: Sequence[str], batch: Batch, step: tf.Tensor
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
         model = self.model
-        towers = list(dict.fromkeys([model.towers[0], *training]))
-        found, current = self._read(towers, batch.rows)
+        towers = model.asked(training)
+        found, current = self._read(towers, batch.rows, TableOptimizer.read)
         unique = {part.table.name: one.unique
                   for embedding in model.embeddings(towers)
                   for part, one in zip(model.reader(embedding).parts, found[embedding.name],
@@ -295,8 +337,7 @@ class TrainStep:
             pairs = zip(gradients[: len(variables)], variables, strict=True)
             optimizer = self.dense_optimizers[tower]
             optimizer.apply_gradients(pairs)
-            finished = optimizer.iterations - 1 - self.averaged_from[tower]
-            self.dense_averages[tower].update(finished)
+            self.dense_averages[tower].update(optimizer.iterations - 1, self.horizons[tower])
             start = len(variables)
             for table, (rows, values) in tables.items():
                 of_table = gradients[start : start + len(values)]

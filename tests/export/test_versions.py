@@ -430,7 +430,8 @@ with lock(Path(sys.argv[1]), wait=False):
 """
 
 
-def test_one_writer_a_model(store, candidate):
+def test_one_writer_a_model(store, candidate, monkeypatch):
+    monkeypatch.setattr("dualdnn.export.promotion.LOCK_SECONDS", 0.2)
     store.promote(3)
     store.promote(4)
     holder = subprocess.Popen([sys.executable, "-c", _HOLDER, str(store.folder / ".lock")],

@@ -3,26 +3,30 @@ import pytest
 import tensorflow as tf
 
 from dualdnn.layers.embedding import EmbeddingTable
-from dualdnn.training.averaging import DenseAverage, share_kept
+from dualdnn.training.averaging import ENDLESS, DenseAverage, share_kept
 from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
 
 
-@pytest.mark.parametrize(("since", "now"), [(0, 0), (0, 1), (3, 4), (0, 7), (12, 40), (999, 2500)])
-def test_the_closed_form_is_the_product_of_every_step(since, now):
-    steps = np.arange(since, now)
+@pytest.mark.parametrize("horizon", [ENDLESS, 20, 1000, 0])
+@pytest.mark.parametrize(("since", "now"), [(0, 0), (0, 1), (3, 4), (0, 7), (12, 40), (999, 1100)])
+def test_the_closed_form_is_the_product_of_every_step(since, now, horizon):
+    steps = np.minimum(np.arange(since, now), horizon)
     expected = np.prod((steps + 1) / (steps + 10))
-    kept = share_kept(tf.constant(since, tf.int64), tf.constant(now, tf.int64))
-    assert kept.numpy() == pytest.approx(expected, rel=1e-5)
+    kept = share_kept(tf.constant(since, tf.int64), tf.constant(now, tf.int64),
+                      tf.constant(horizon, tf.int64))
+    assert kept.numpy() == pytest.approx(expected, rel=2e-5)
 
 
 def test_the_first_steps_by_hand():
     variable = tf.Variable([0.0])
     average = DenseAverage([variable])
     variable.assign([10.0])
-    average.update(tf.constant(0, tf.int64))  # 9/10 of the way from 0 to 10
+    # 9/10 of the way from 0 to 10
+    average.update(tf.constant(0, tf.int64), tf.constant(ENDLESS, tf.int64))
     assert average.averages[0].numpy() == pytest.approx([9.0])
     variable.assign([20.0])
-    average.update(tf.constant(1, tf.int64))  # 9/11 of the way from 9 to 20
+    # 9/11 of the way from 9 to 20
+    average.update(tf.constant(1, tf.int64), tf.constant(ENDLESS, tf.int64))
     assert average.averages[0].numpy() == pytest.approx([18.0])
 
 
@@ -30,7 +34,7 @@ def test_exchanging_twice_restores_every_bit_and_settling_forgets():
     variable = tf.Variable([0.1, 0.7])
     average = DenseAverage([variable])
     variable.assign([1 / 3, 2.0])
-    average.update(tf.constant(0, tf.int64))
+    average.update(tf.constant(0, tf.int64), tf.constant(ENDLESS, tf.int64))
     live, averaged = variable.numpy(), average.averages[0].numpy()
     average.exchange()
     np.testing.assert_array_equal(variable.numpy(), averaged)

@@ -175,8 +175,7 @@ def test_averages_go_on_and_reach_back_no_further_than_a_window(place, tmp_path)
                       folder=tmp_path / "b")
     now = everything_of(learner)
     # The window's 220 rows are two steps of 110.
-    assert now["table/shared/shared_averaged_from"] == 10 - 2
-    assert now["tower/teacher/averaged_from"] == 10 - 2
+    assert now["table/shared/shared_horizon"] == now["tower/teacher/horizon"] == 2
     name = "tower/teacher/teacher/output/bias"
     # The third step: 2 + 1 of 2 + 10 is kept.
     kept = 3 / 12

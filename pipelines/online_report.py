@@ -1,0 +1,123 @@
+"""What a job that follows files has to say: in its folder while it goes, and at its end."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from dualdnn.evaluation.backtest_picture import backtest_picture
+from dualdnn.evaluation.backtest_results import (
+    DayResult,
+    day_rows,
+    differences,
+    pooled,
+    strategy_section,
+)
+from dualdnn.evaluation.progressive import ScoredRows, joined, read_scored_rows, results_by_day
+from dualdnn.evaluation.results import plain
+from dualdnn.storage import atomic_file, write_json
+from pipelines.online_student import OFFLINE
+from pipelines.record import RunRecord
+from pipelines.runs import read_report
+
+Results = Mapping[str, Mapping[datetime.date, DayResult]]
+_METRICS = ("auc", "log_loss", "calibration")
+
+
+class OnlineReport:
+    """Counts and progressive validation of one run."""
+
+    def __init__(self, record: RunRecord) -> None:
+        """Go on with what an earlier try of this run has left."""
+        self._record = record
+        self._scores = record.run / "progressive"
+        earlier = read_report(record.run).get("online", {})
+        self.refused: dict[str, str] = earlier.pop("refused_files", {})
+        self.counts: dict[str, Any] = {"files": 0, "rows": 0, "published": [], "rejected": 0,
+                                       "restarts": 0, **earlier}
+
+    def add(self, name: str, scored: ScoredRows) -> None:
+        """Count a file; what was first said about its rows is kept, however often it is read."""
+        self.counts["files"] += 1
+        self.counts["rows"] += len(scored)
+        path = self._scores / f"{name}.npz"
+        if not path.exists():
+            scored.save(path)
+
+    def results(self) -> Results:
+        """Progressive validation by model and day; empty without a row."""
+        parts = [read_scored_rows(path) for path in sorted(self._scores.glob("*.npz"))]
+        return results_by_day(joined(parts)) if parts else {}
+
+    def write(self, status: str, cost: Mapping[str, float], seed: int) -> dict[str, Any]:
+        """Write report.json; of a run that is done, with intervals, days and a picture."""
+        values: dict[str, Any] = {"online": {**self.counts, "refused_files": self.refused},
+                                  "cost": dict(cost)}
+        found = self.results()
+        if found:
+            values["strategies"] = {name: strategy_section(days) for name, days in found.items()}
+            rows = [row for name, days in found.items() for row in day_rows(name, days)]
+            values["days"] = [{key: row[key] for key in ("strategy", "rows", *_METRICS)}
+                              | {"day": str(row["day"])} for row in rows]
+            if status == "done":
+                values["differences"] = differences(
+                    {name: pooled(days) for name, days in found.items()}, (OFFLINE,), seed)
+                with atomic_file(self._record.run / "days.svg") as temporary:
+                    temporary.write_text(backtest_picture(rows, OFFLINE), encoding="utf-8")
+        report = plain({"job": self._record.job, "status": status, **self._record.about, **values})
+        write_json(self._record.run / "report.json", report)
+        return report
+
+    def close(self, report: Mapping[str, Any]) -> None:
+        """Pass metrics and files on to mlflow."""
+        mlflow, run = self._record.mlflow, self._record.run
+        for name, section in report.get("strategies", {}).items():
+            for metric in _METRICS:
+                if section.get(metric) is not None:
+                    mlflow.add(f"{name}/{metric}", section[metric], report["online"]["rows"])
+        mlflow.add_artifacts([*run.glob("report.*"), *run.glob("days.svg"), run / "config.yaml"])
+        mlflow.end(succeeded=True)
+
+
+def show_online(console: Console, run: Path, report: Mapping[str, Any]) -> None:
+    """The table of days, the pooled values, and where everything lies."""
+    found = report.get("strategies", {})
+    if found:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False,
+                      title="scored before it was learned", title_justify="left")
+        table.add_column("day")
+        table.add_column("rows", justify="right")
+        for name in found:
+            table.add_column(f"{name} AUC", justify="right")
+            table.add_column("log loss", justify="right")
+        by_day: dict[str, list[Mapping[str, Any]]] = {}
+        for row in report["days"]:
+            by_day.setdefault(row["day"], []).append(row)
+        for day, rows in by_day.items():
+            table.add_row(day, f"{rows[0]['rows']:,}",
+                          *(_shown(row[metric]) for row in rows for metric in _METRICS[:2]))
+        table.add_section()
+        first = next(iter(found.values()))
+        table.add_row("all", f"{first['rows']:,}", *(
+            _shown(one.get(metric)) for one in found.values() for metric in _METRICS[:2]))
+        console.print(table)
+    for name, to in report.get("differences", {}).items():
+        for metric, value in to.get(OFFLINE, {}).items():
+            inside = f" [{value['low']:+.4f}, {value['high']:+.4f}]" if "low" in value else ""
+            console.print(f"{name} − {OFFLINE}: {metric} {value['difference']:+.4f}{inside}",
+                          markup=False)
+    counts = report["online"]
+    console.print(f"{counts['files']:,} files, {counts['rows']:,} rows learned; "
+                  f"{len(counts['published'])} versions published, {counts['rejected']} rejected, "
+                  f"{counts['restarts']} new beginnings", soft_wrap=True)
+    console.print(f"report    {run / 'report.json'}", soft_wrap=True)
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,97 @@
+"""A student that goes on alone from the champion: opened, kept, exported."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dualdnn.data.examples import Examples
+from dualdnn.data.lake import Lake
+from dualdnn.errors import DataError
+from dualdnn.export.saved_model import Exported
+from dualdnn.export.student import export_student
+from dualdnn.storage import atomic_folder, link_tree
+from dualdnn.training.best_weights import BestWeights
+from dualdnn.training.student_learner import StudentLearner
+from pipelines.build import new_student_learner
+from pipelines.challenge import STUDENT_PART, Standing
+from pipelines.daily_job import DailyJob
+from pipelines.daily_plan import DailyPlan
+from pipelines.exporting import lineage_of
+
+# What a student that goes on must find as it was; its optimizer and the gate may differ.
+_OF_THE_TOWERS = ("teacher", "embedding", "student_configs")
+
+
+def student_learner(plan: DailyPlan, standing: Standing) -> StudentLearner:
+    """The champion's student, as its offline model or it itself alone has left it.
+
+    Args:
+        plan: of the job.
+        standing: the champion.
+
+    Raises:
+        DataError: the champion has other fields or towers than the job.
+    """
+    theirs = standing.plan
+    different = [key for key in _OF_THE_TOWERS if theirs.settings[key] != plan.settings[key]]
+    if theirs.towers.schema != plan.towers.schema:
+        different.insert(0, "data")
+    if different:
+        raise DataError(
+            f"version {standing.version} was trained with other values of "
+            f"{', '.join(different)}, and a student alone goes on with what it has. Use the "
+            "configuration of that version, or run pipelines.retrain with the new one.")
+    learner = new_student_learner(plan.towers, plan.student, standing.stored)
+    learner.load(standing.student)
+    learner.limit_averages(plan.finetune.batch_size)
+    return learner
+
+
+def keep_student(folder: Path, standing: Standing, learner: StudentLearner,
+                 notes: Mapping[str, Any]) -> None:
+    """Write a training state: the offline model's files under second names, and the overlay.
+
+    Args:
+        folder: replaced as a whole.
+        standing: the champion that the student went on from.
+        learner: of the student.
+        notes: kept with the overlay.
+    """
+    with atomic_folder(folder) as temporary:
+        for part in sorted(standing.stored.folder.iterdir()):
+            if part.name != STUDENT_PART:
+                (temporary / part.name).mkdir()
+                link_tree(part, temporary / part.name)
+        (temporary / STUDENT_PART).mkdir()
+        learner.save(temporary / STUDENT_PART,
+                     {**notes, "offline_version": standing.offline_version})
+
+
+def export_alone(job: DailyJob, standing: Standing, learner: StudentLearner, best: BestWeights,
+                 examples: Examples, lake: Lake, metrics: Mapping[str, Any],
+                 notes: Mapping[str, Any]) -> Exported:
+    """Write the student below the run folder; the learner ends with served weights in its model.
+
+    Args:
+        job: the job.
+        standing: the champion that the student went on from.
+        learner: of the student.
+        best: of the learner, before anything else was put into its model.
+        examples: opened with its row map.
+        lake: where they come from.
+        metrics: on rows that it had not learned.
+        notes: of the training state.
+    """
+    folder = job.run / "candidate"
+    shutil.rmtree(folder, ignore_errors=True)
+    exported, _ = export_student(
+        model=learner.model, best=best, examples=examples, lake=lake,
+        student=learner.student, folder=folder,
+        manifest={**lineage_of(examples, job.run), "metrics": dict(metrics), "job": job.name,
+                  "scope": "student", "offline_version": standing.offline_version,
+                  "changed_rows": learner.changed_rows, "as_of": str(job.as_of),
+                  "learned_until": notes["learned_until"]})
+    return exported
