@@ -21,6 +21,7 @@ from pipelines.compared_runs import (
     name_mistakes,
     open_run,
     scored_systems,
+    seed_notes,
 )
 from pipelines.compose import command_of, plain_values
 from pipelines.entry import start
@@ -30,7 +31,6 @@ from pipelines.runs import finished_runs, new_run
 from pipelines.settings import ComparisonSettings
 
 _KNOWN = ("runs", "baseline", "comparison", "paths", "tracking", "debug")
-_FEW_SEEDS = 5
 
 
 def main(config: DictConfig) -> None:
@@ -81,15 +81,9 @@ def _described(systems: Mapping[str, Sequence[ComparedRun]], comparison: Mapping
                notes: list[str]) -> dict[str, Any]:
     """The report: what was compared, and what came out."""
     runs = [run for members in systems.values() for run in members]
-    fewest = min(len(members) for members in systems.values())
-    if fewest == 1:
-        notes.append("With one seed, intervals know nothing of what another seed would give. "
-                     "Train with -m seed=1,2,3,4,5.")
-    elif fewest < _FEW_SEEDS:
-        notes.append(f"{fewest} seeds say little of how seeds differ: intervals may be too "
-                     f"narrow below {_FEW_SEEDS}.")
     return {
-        "data": runs[0].settings["data.name"], "notes": notes, "group": runs[0].group,
+        "data": runs[0].settings["data.name"], "notes": [*notes, *seed_notes(systems)],
+        "group": runs[0].group,
         "systems": {name: {"seeds": [run.seed for run in members],
                            "runs": [str(run.folder) for run in members]}
                     for name, members in systems.items()},

@@ -20,6 +20,7 @@ from pipelines.runs import read_report, settings_of
 _NOT_COMPARED = ("seed", "export", "evaluation", "published", "resume", "reuse", "debug",
                  "tracking", "paths", "data.raw", "data.lake")
 REVISION = "git revision"
+_FEW_SEEDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +200,18 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
                                    for tower in common}))
     groups = next((one.groups for one in read.values() if one.groups is not None), None)
     return Rows(labels=first.labels, groups=groups, weights=first.weights, slices=slices), made
+
+
+def seed_notes(systems: Mapping[str, Sequence[ComparedRun]]) -> list[str]:
+    """What few seeds mean for the intervals, in a sentence; nothing where there are enough."""
+    fewest = min(len(members) for members in systems.values())
+    if fewest == 1:
+        return ["With one seed, intervals know nothing of what another seed would give. Train "
+                "with -m seed=1,2,3,4,5."]
+    if fewest < _FEW_SEEDS:
+        return [f"{fewest} seeds say little of how seeds differ: intervals may be too narrow "
+                f"below {_FEW_SEEDS}."]
+    return []
 
 
 def _rows(predictions: Predictions) -> str:
