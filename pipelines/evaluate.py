@@ -10,6 +10,9 @@ from omegaconf import DictConfig
 from dualdnn.config import parse
 from dualdnn.evaluation.metrics import sigmoid
 from dualdnn.evaluation.report import write_report
+from dualdnn.models.dual_dnn import TEACHER
+from dualdnn.training.field_importance import field_importance
+from pipelines.comparable import keep_comparable
 from pipelines.compose import plain_values
 from pipelines.entry import start
 from pipelines.load import load_run, planned_run
@@ -25,6 +28,8 @@ def main(config: DictConfig) -> None:
     mistakes: list[str] = []
     settings = plain_values(config, mistakes)
     asked = parse(EvaluationSettings, settings["evaluation"], "evaluation", mistakes)
+    if not isinstance(settings["importance"], bool):
+        mistakes.append(f"importance must be true or false, got {settings['importance']!r}.")
     run = finished_run(settings, mistakes)
     trained, plan = planned_run(run, asked.slices if asked else (), mistakes)
     console = make_console()
@@ -36,6 +41,12 @@ def main(config: DictConfig) -> None:
         show_data(console, plan, loaded.examples)
         with console.status("measuring"):
             sections, logits = measured_sections(plan, loaded.model, loaded.best, loaded.examples)
+        keep_comparable(folder, plan, loaded.examples, logits)
+        if settings["importance"]:
+            with console.status("scoring without each field"):
+                sections["importance"] = field_importance(
+                    loaded.model, loaded.best, loaded.examples, loaded.examples.split.test,
+                    [TEACHER, *sections["students"]])
         labels = loaded.examples.labels[loaded.examples.split.test]
         write_report(
             folder,

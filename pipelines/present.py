@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dualdnn.data.examples import Examples
-from dualdnn.evaluation.results import console_table, published_rows
+from dualdnn.evaluation.results import console_table, importance_table, published_rows
 from pipelines.plan import Plan
 from pipelines.runs import read_report
 
@@ -55,6 +55,17 @@ def show_export(console: Console, export: Mapping[str, Any]) -> None:
                   f"{export['version']}, parity {export['parity_max_abs']:.1e})")
 
 
+def agreement_words(agreement: Mapping[str, Any]) -> str:
+    """Overlap of the first places and NDCG, of what was measured."""
+    words = []
+    if "top_overlap" in agreement:
+        words.append(f"top-10 overlap {agreement['top_overlap']:.3f} (by chance "
+                     f"{agreement['top_overlap_by_chance']:.3f}, {agreement['top_groups']:,} "
+                     "groups of more than 10 rows)")
+    words.append(f"NDCG@10 {agreement['ndcg']:.4f} ({agreement['ndcg_groups']:,} groups)")
+    return ", ".join(words)
+
+
 def show_published(console: Console, report: Mapping[str, Any]) -> None:
     """Teacher against student, beside what was published elsewhere."""
     rows = published_rows(report)
@@ -83,7 +94,11 @@ def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
     """The table of towers, the requests, and where everything lies."""
     console.print(console_table(report))
     show_published(console, report)
+    if "importance" in report:
+        console.print(importance_table(report["importance"]))
     for name, student in report["students"].items():
+        if agreement := student.get("ranking_agreement"):
+            console.print(f"{name} ranks as the teacher does: {agreement_words(agreement)}")
         if student.get("status") == "diverged":
             console.print(f"student {name} became NaN or infinite and dropped out")
     if "export" in report:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dualdnn.data.examples import Examples
+from dualdnn.evaluation.ranking_agreement import ranking_agreement
 from dualdnn.evaluation.significance import auc_difference
 from dualdnn.export.latency import measure_latency
 from dualdnn.export.saved_model import encoded_inputs, size_in_bytes, write_saved_model
@@ -59,6 +60,9 @@ def measured_sections(
         if alone is not None and student.name in logits and len(index):
             section |= _efficiency(examples.labels[index], logits[TEACHER],
                                    logits[student.name], alone)
+        if examples.groups is not None and len(index) and {TEACHER, student.name} <= set(logits):
+            section["ranking_agreement"] = ranking_agreement(
+                logits[TEACHER], logits[student.name], examples.groups[index])
         students[student.name] = section
     report: dict[str, Any] = {"students": students}
     if TEACHER in measured:  # a student that goes on alone comes without it

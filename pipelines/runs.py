@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import glob
 import hashlib
 import json
 import re
@@ -165,26 +166,77 @@ def finished_run(settings: Mapping[str, Any], mistakes: Sequence[str]) -> Path:
     """
     found = list(mistakes)
     run = settings["run"]
-    paths = parse(PathSettings, settings["paths"], "paths", found)
-    tracking = parse(TrackingSettings, settings["tracking"], "tracking", found)
+    outputs, uri = _outputs_and_store(settings, found)
     if run is not None and not isinstance(run, str):
         found.append(f"run must be a run folder or an mlflow run id, got {run!r}.")
-    elif paths and tracking:
-        outputs = Path(paths.outputs)
+    elif outputs and uri:
         try:
             if run is None:
                 return _newest_finished(outputs)
-            folder = Path(run) if Path(run).is_dir() else _folder_of_mlflow_run(
-                run, tracking.uri or default_uri(outputs))
-            report = read_report(folder)
-            if report.get("job") == "train" and report.get("status") == "done":
-                return folder
-            found.append(f"run={run} must be a finished training run, but {folder} "
-                         + (f"is a run of {report['job']}, {report['status']}." if report
-                            else "holds no report.json."))
+            return _named_run(run, uri, ("train",))
         except ConfigError as error:
             found.extend(error.mistakes)
     raise ConfigError(found)
+
+
+def finished_runs(settings: Mapping[str, Any], mistakes: list[str]) -> list[Path]:
+    """The folders of the finished training runs, or evaluations of them, that `runs` names.
+
+    Args:
+        settings: with `runs`, a list of folders, patterns of folders such as `outputs/train/*`
+            and mlflow run ids, `paths` and `tracking`. A pattern takes the finished ones.
+        mistakes: receives what is wrong, one sentence each.
+    """
+    runs, jobs = settings["runs"], ("train", "evaluate")
+    _, uri = _outputs_and_store(settings, mistakes)
+    if not isinstance(runs, list) or not runs or not all(isinstance(one, str) for one in runs):
+        mistakes.append("runs must be a list of run folders or mlflow run ids, as in "
+                        f"runs=[outputs/train/A,outputs/train/B], got {runs!r}.")
+        return []
+    folders: list[Path] = []
+    for run in runs if uri else []:
+        if any(sign in run for sign in "*?["):
+            matching = [Path(one) for one in sorted(glob.glob(run))]
+            finished = [one for one in matching if _unfinished(one, jobs) is None]
+            if not finished:
+                mistakes.append(f"runs: no finished run matches {run}.")
+            folders += finished
+            continue
+        try:
+            folders.append(_named_run(run, uri, jobs))
+        except ConfigError as error:
+            mistakes.extend(error.mistakes)
+    return list(dict.fromkeys(folder.absolute() for folder in folders))
+
+
+def _outputs_and_store(settings: Mapping[str, Any],
+                       mistakes: list[str]) -> tuple[Path | None, str]:
+    """`paths.outputs` and the uri of mlflow; None and empty where the settings are wrong."""
+    paths = parse(PathSettings, settings["paths"], "paths", mistakes)
+    tracking = parse(TrackingSettings, settings["tracking"], "tracking", mistakes)
+    if paths is None or tracking is None:
+        return None, ""
+    outputs = Path(paths.outputs)
+    return outputs, tracking.uri or default_uri(outputs)
+
+
+def _named_run(run: str, tracking_uri: str, jobs: Sequence[str]) -> Path:
+    """A folder, or that of an mlflow run, of a finished run of these jobs."""
+    folder = Path(run) if Path(run).is_dir() else _folder_of_mlflow_run(run, tracking_uri)
+    if (what := _unfinished(folder, jobs)) is not None:
+        wanted = "training run" if jobs == ("train",) else f"run of {' or '.join(jobs)}"
+        raise ConfigError(f"run={run} must be a finished {wanted}, but {folder} {what}")
+    return folder
+
+
+def _unfinished(folder: Path, jobs: Sequence[str]) -> str | None:
+    """What a folder is instead of a finished run of these jobs."""
+    report = read_report(folder)
+    if not report:
+        return "holds no report.json."
+    if report.get("job") in jobs and report.get("status") == "done":
+        return None
+    return f"is a run of {report['job']}, {report['status']}."
 
 
 def _newest_finished(outputs: Path) -> Path:

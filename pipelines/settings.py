@@ -50,6 +50,28 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComparisonSettings:
+    """`comparison.*`.
+
+    Attributes:
+        names: of the systems; None for A, B, ...
+        towers: those to compare; empty for all.
+        resamples: draws of groups of rows.
+    """
+
+    names: Sequence[str] | None
+    towers: Sequence[str]
+    resamples: int
+
+    def mistakes(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        if self.resamples >= 100:
+            return []
+        return [f"comparison.resamples must be >= 100, got {self.resamples}. 1000 know a standard "
+                "error to 2%."]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportSettings:
     """`export.*`: null for `<data.name>_dev` and the first student."""
 

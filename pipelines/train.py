@@ -15,6 +15,7 @@ from dualdnn.evaluation.report import write_report
 from dualdnn.storage import atomic_folder, lock
 from dualdnn.tracking import TensorBoardWriter
 from pipelines.build import build_model, build_trainer, open_plan_data
+from pipelines.comparable import keep_comparable
 from pipelines.compose import given_overrides, resolved
 from pipelines.entry import start
 from pipelines.exporting import export_sections
@@ -66,6 +67,7 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
 
     with console.status("measuring"):
         sections, logits = measured_sections(plan, model, trainer.best, examples)
+    keep_comparable(run, plan, examples, logits, trainer.history)
     report = {"job": "train", "status": "done", **record.about, **sections,
               "published": settings["published"], "progress": trainer.summary()}
     with console.status("fitting the references"):

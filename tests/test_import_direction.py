@@ -18,7 +18,7 @@ ALLOWED = {
     "tf_keras": ("layers", "models", "training"),
     "tensorflow_recommenders": ("layers", "models", "training"),
     "matplotlib": ("evaluation.plots", "evaluation.results", "evaluation.report",
-                   "evaluation.page"),
+                   "evaluation.page", "evaluation.comparison_plots"),
     "rich": ("evaluation.plots", "evaluation.results", "evaluation.report", "evaluation.page"),
 }
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dualdnn.errors import DataError
 from dualdnn.evaluation.metrics import auc, calibration, log_loss, sigmoid
+from dualdnn.evaluation.student_t import student_quantile, two_sided_p
 
 METRICS = ("auc", "log_loss", "calibration")
 # More groups than this are put together at random. As a standard error from g groups is itself
@@ -64,20 +64,17 @@ class Estimate:
         reach = student_quantile((1 + level) / 2, self.degrees) * self.error
         return self.value - reach, self.value + reach
 
+    def p_value(self) -> float | None:
+        """Probability of a value at least as far from 0 if the truth were 0, by Student's t.
 
-def student_quantile(probability: float, degrees: float) -> float:
-    """Quantile of Student's t by the expansion of Fisher and Cornish 1960.
-
-    Within 1% for 5 degrees of freedom and more at levels up to 99%.
-    """
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / degrees**(i + 1) for i, term in enumerate(terms))
+        Below 1 - level exactly where `interval(level)` leaves 0 out. None without `error`; an
+        error of 0 knows: 1 for a value of 0, else 0.
+        """
+        if self.error is None:
+            return None
+        if self.error == 0:
+            return float(self.value == 0)
+        return two_sided_p(self.value / self.error, self.degrees)
 
 
 def bootstrap(
@@ -190,15 +187,25 @@ def _auc_draws(y: Floats, signed: Sequence[tuple[float, Floats]], cluster: NDArr
     pairs = np.zeros((size, size))
     for sign, by_seed in signed:
         for logits in by_seed:
-            pairs += sign / len(by_seed) * _pair_counts(y, logits, cluster, size)
+            pairs += sign / len(by_seed) * pair_counts(y, logits, cluster, size)
     positives, negatives = (np.bincount(cluster, one, size) for one in (y, 1 - y))
     below = (draws @ positives) * (draws @ negatives)
     above = ((draws @ pairs) * draws).sum(axis=1)
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
-def _pair_counts(y: Floats, logits: Floats, cluster: NDArray[np.int64], size: int) -> Floats:
-    """M[a, b]: pairs of a positive of cluster a above a negative of cluster b, ties one half."""
+def pair_counts(y: Floats, logits: Floats, cluster: NDArray[np.int64], size: int) -> Floats:
+    """M[a, b]: pairs of a positive of cluster a above a negative of cluster b, ties one half.
+
+    Args:
+        y: (n,) 0 or 1.
+        logits: (n,); more than 2,048 levels of them are put together.
+        cluster: (n,) 0 to size - 1.
+        size: clusters.
+
+    Returns:
+        (size, size).
+    """
     unique, level, rows = np.unique(logits, return_inverse=True, return_counts=True)
     levels = len(unique)
     if levels > _MOST_LEVELS:
@@ -229,19 +236,44 @@ def _spread_over(coded: Sequence[NDArray[np.int64]], statistic: Statistic, resam
     return max(total, *(one for chosen, one in variances.items() if len(chosen) == 1), 0.0)
 
 
-def _variance(codes: NDArray[np.int64], statistic: Statistic, resamples: int,
-              seed: int) -> float | None:
+def draw_clusters(codes: NDArray[np.int64], resamples: int,
+                  seed: int) -> tuple[NDArray[np.int64], Floats]:
+    """How often each cluster comes up in draws with replacement of as many as there are.
+
+    Args:
+        codes: (n,) the group of each row, 0, 1, ...; more than 1,024 groups are put together at
+            random.
+        resamples: draws.
+        seed: of the draws.
+
+    Returns:
+        (n,) the cluster of each row, and (resamples, clusters) the draws.
+    """
     rng = np.random.default_rng(seed)
     size = int(codes.max()) + 1
-    if size < 2:
-        return None
     if size > _MOST_CLUSTERS:
         codes, size = (rng.permutation(size) % _MOST_CLUSTERS)[codes], _MOST_CLUSTERS
     drawn = rng.integers(size, size=(resamples, size)) + size * np.arange(resamples)[:, np.newaxis]
     draws = np.bincount(drawn.ravel(), minlength=resamples * size).reshape(resamples, size)
-    values = statistic(codes, size, draws.astype(np.float64))
-    defined = values[np.isfinite(values)]
-    if len(defined) < max(2, (1 - _MOST_UNDEFINED) * resamples):
+    return codes, draws.astype(np.float64)
+
+
+def enough_defined(draws: Floats) -> NDArray[np.bool_] | None:
+    """(resamples,) the draws that hold both classes; None where too few of them do."""
+    defined = np.isfinite(draws)
+    few = defined.sum() < max(2, (1 - _MOST_UNDEFINED) * len(draws))
+    return None if few else defined
+
+
+def _variance(codes: NDArray[np.int64], statistic: Statistic, resamples: int,
+              seed: int) -> float | None:
+    if int(codes.max()) < 1:
+        return None
+    cluster, draws = draw_clusters(codes, resamples, seed)
+    size = draws.shape[1]
+    values = statistic(cluster, size, draws)
+    defined = enough_defined(values)
+    if defined is None:
         return None
     # The draws spread by (size - 1) / size of what new groups would.
-    return float(defined.var(ddof=1)) * size / (size - 1)
+    return float(values[defined].var(ddof=1)) * size / (size - 1)

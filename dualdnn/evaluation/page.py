@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dualdnn.evaluation.results import COLUMNS, four, published_rows, result_rows
+from dualdnn.evaluation.results import COLUMNS, four, importance_rows, published_rows, result_rows
 
 
 def _markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -75,6 +75,31 @@ def _distillation(report: Mapping[str, Any]) -> list[str]:
                               "bytes total"], rows)]
 
 
+def _agreement(report: Mapping[str, Any]) -> list[str]:
+    found = {name: student["ranking_agreement"] for name, student in
+             report.get("students", {}).items() if student.get("ranking_agreement")}
+    if not found:
+        return []
+    keys = ("top_overlap", "top_overlap_by_chance", "top_groups", "ndcg", "ndcg_groups")
+    rows = [[name, *(_show(one[key]) if key in one else "" for key in keys)]
+            for name, one in found.items()]
+    return ["## Ranking agreement", "", "The student's order of each group against the teacher's: "
+            "share of the teacher's first 10 rows among the student's first 10, in groups of more "
+            "than 10 rows; NDCG at 10 with the teacher's probabilities as gains.", "",
+            *_markdown_table(["student", "top-10 overlap", "by chance", "groups", "NDCG@10",
+                              "groups"], rows)]
+
+
+def _importance(report: Mapping[str, Any]) -> list[str]:
+    importance = report.get("importance")
+    if not importance:
+        return []
+    rows = [[field, *(cells.get(tower, "not read") for tower in importance)]
+            for field, cells in importance_rows(importance)]
+    return ["## Fields", "", "Loss of AUC when all values of a field become unknown, ± 2 standard "
+            "errors.", "", *_markdown_table(["field", *importance], rows)]
+
+
 def _published(report: Mapping[str, Any]) -> list[str]:
     rows = [[what, figure, *ours.values()] for what, figure, ours in published_rows(report)]
     if not rows:
@@ -102,6 +127,7 @@ def _slices(report: Mapping[str, Any]) -> list[str]:
 
 def _places(folder: Path, report: Mapping[str, Any]) -> list[str]:
     known = {"report.json": "every number of this page", "config.yaml": "the whole configuration",
+             "predictions.parquet": "labels, groups and scores of the test rows, to compare runs",
              "checkpoints": "weights and optimizer state, to resume, evaluate and export"}
     lines = [f"- [`{name}`]({name}): {what}" for name, what in known.items()
              if (folder / name).exists()]
@@ -136,7 +162,8 @@ def report_page(
     head |= {"revision": report["lineage"]["git_revision"]} if "lineage" in report else {}
     lines = [f"# {report.get('job', 'run')}: {report.get('data', {}).get('name', '')}".rstrip(": "),
              "", *_markdown_table(["", ""], [(k, _show(v)) for k, v in head.items() if v != []])]
-    lines += _results(report) + _published(report) + _distillation(report) + _slices(report)
+    lines += _results(report) + _published(report) + _distillation(report)
+    lines += _agreement(report) + _importance(report) + _slices(report)
     lines += ["## Figures", "", *figures] if figures else []
     lines += _facts("Export", report.get("export", {})) + _places(folder, report)
     if command or config_text:

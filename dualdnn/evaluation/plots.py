@@ -269,3 +269,37 @@ def distillation_losses(history: History, *, towers: Sequence[str] = ()) -> Figu
         axes.remove()
     _legend(figure, looks, distilled)
     return figure
+
+
+def importance_bars(
+    importance: Mapping[str, Mapping[str, Mapping[str, float]]], *, towers: Sequence[str] = ()
+) -> Figure | None:
+    """What every tower loses in AUC without each field, with bars of two standard errors.
+
+    Args:
+        importance: tower to field to `auc_loss` and `error`; fields in the order of the first.
+        towers: the order, which fixes the colours.
+
+    Returns:
+        The figure, or None if nothing was measured.
+    """
+    fields = list(dict.fromkeys(field for losses in importance.values() for field in losses))
+    if not fields:
+        return None
+    looks = tower_looks([*towers, *importance])
+    figure = Figure(figsize=(8, 1.2 + 0.18 * len(fields) * (1 + len(importance))),
+                    layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(importance)
+    for number, (tower, losses) in enumerate(importance.items()):
+        places = [i + number * height for i, field in enumerate(fields) if field in losses]
+        found = [losses[field] for field in fields if field in losses]
+        axes.barh(places, [one["auc_loss"] for one in found], height=0.9 * height,
+                  xerr=[2 * one["error"] for one in found], color=looks[tower][0],
+                  ecolor="#888888", label=tower)
+    axes.axvline(0, color="#888888", linewidth=0.8)
+    axes.set_yticks(np.arange(len(fields)) + 0.4 - height / 2, fields)
+    axes.invert_yaxis()
+    axes.legend(loc="lower right", fontsize=9.5, frameon=False)
+    _decorate(axes, "loss of AUC without the field, bars of two standard errors", x="AUC")
+    return figure

@@ -14,6 +14,7 @@ from dualdnn.evaluation.page import report_page
 from dualdnn.evaluation.plots import (
     History,
     distillation_losses,
+    importance_bars,
     reliability_diagram,
     save_figure,
     training_curves,
@@ -64,6 +65,8 @@ def write_report(
             "Reliability", lambda: reliability_diagram(reliability or {}, towers=towers)),
         "distillation_losses.png": (
             "Distillation losses", lambda: distillation_losses(history, towers=towers)),
+        "importance.png": ("Importance of fields", lambda: importance_bars(
+            values.get("importance", {}), towers=towers)),
     }
     figures: list[str] = []
     for name, (title, draw) in drawings.items():

@@ -123,6 +123,35 @@ def published_rows(report: Mapping[str, Any]) -> list[tuple[str, str, dict[str, 
     return rows if students else []
 
 
+def importance_rows(importance: Mapping[str, Mapping[str, Mapping[str, float]]]
+                    ) -> list[tuple[str, dict[str, str]]]:
+    """Fields with what each tower loses in AUC without them, and twice its standard error.
+
+    Args:
+        importance: tower to field to `auc_loss` and `error`, as `field_importance` gives it.
+
+    Returns:
+        (field, text by tower), in the order of the first tower. A tower without an entry does not
+        read the field.
+    """
+    fields = dict.fromkeys(field for losses in importance.values() for field in losses)
+    return [(field, {tower: f"{losses[field]['auc_loss']:+.4f} ± {2 * losses[field]['error']:.4f}"
+                     for tower, losses in importance.items() if field in losses})
+            for field in fields]
+
+
+def importance_table(importance: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Table:
+    """`importance_rows` for the console."""
+    table = Table(title="loss of AUC when all values of a field are unknown, ± 2 standard errors",
+                  title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("field", overflow="fold")
+    for tower in importance:
+        table.add_column(Text(tower), justify="right", no_wrap=True)
+    for field, cells in importance_rows(importance):
+        table.add_row(Text(field), *(cells.get(tower, "not read") for tower in importance))
+    return table
+
+
 def console_table(report: Mapping[str, Any]) -> Table:
     """The result of a run as a table that fits a terminal of 110 columns.
 

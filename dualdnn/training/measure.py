@@ -74,7 +74,7 @@ def known_masks(examples: Examples, index: np.ndarray) -> dict[str, np.ndarray]:
     return masks
 
 
-def _categories(examples: Examples, name: str, index: np.ndarray) -> Categories:
+def categories_of(examples: Examples, name: str, index: np.ndarray) -> Categories:
     """The values of a categorical field, or the buckets of a number, in the chosen rows."""
     field = next((f for f in examples.schema.fields if f.name == name), None)
     if field is None:
@@ -146,7 +146,7 @@ def measure(
     logits = score_with_best(model, best, examples, index)
     groups = None if examples.groups is None else examples.groups[index]
     masks = known_masks(examples, index)
-    categories = {name: _categories(examples, name, index) for name in slices}
+    categories = {name: categories_of(examples, name, index) for name in slices}
     measured: dict[str, dict[str, Any]] = {}
     for tower, scores in logits.items():
         numbers, of_slices = _evaluated(examples, index, scores, groups, masks, categories)

@@ -13,8 +13,9 @@ from pipelines.daily_plan import daily_plan_from
 from pipelines.plan import plan_from
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
-PRIMARY = ("train", "evaluate", "export", "inspect", "publish", "retrain", "finetune", "backtest")
-NOT_OF_TRAINING = ("job", "finetune", "admission", "partitions", "gate", "retention")
+PRIMARY = ("train", "evaluate", "export", "compare", "inspect", "publish", "retrain",
+           "finetune", "backtest")
+NOT_OF_TRAINING = ("job", "finetune", "online", "admission", "partitions", "gate", "retention")
 FILES = sorted(CONF.rglob("*.yaml"))
 # `job` holds hydra's own settings, and is part of every primary configuration; the groups of daily
 # jobs are no part of training.
@@ -53,7 +54,7 @@ def plan_of(overrides):
 
 def test_the_glob_finds_every_file():
     # A new file belongs into the count, and so into the tests below.
-    assert len(FILES) == 44, [path.relative_to(CONF).as_posix() for path in FILES]
+    assert len(FILES) == 46, [path.relative_to(CONF).as_posix() for path in FILES]
     assert len(OPTIONS) == 29
     assert {path.stem for path in FILES if path.parent == CONF} == set(PRIMARY)
     assert not list(CONF.rglob("*.yml"))

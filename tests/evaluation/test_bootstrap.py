@@ -5,7 +5,7 @@ import pytest
 
 from dualdnn.errors import DataError
 from dualdnn.evaluation import bootstrap as module
-from dualdnn.evaluation.bootstrap import bootstrap, student_quantile
+from dualdnn.evaluation.bootstrap import bootstrap
 from dualdnn.evaluation.metrics import auc, calibration, log_loss, sigmoid
 from dualdnn.evaluation.significance import auc_difference
 
@@ -152,11 +152,17 @@ def test_mistakes_are_named():
         bootstrap(labels, first, metric="f1")
 
 
-def test_quantiles_of_student():
-    # From a printed table.
-    for probability, degrees, expected in ((0.975, 5, 2.571), (0.975, 29, 2.045),
-                                           (0.995, 10, 3.169), (0.975, 1e9, 1.960)):
-        assert student_quantile(probability, degrees) == pytest.approx(expected, rel=0.01)
+def test_a_p_value_goes_with_the_interval():
+    labels, first, second = two_models(np.random.default_rng(14), 300)
+    found = bootstrap(labels, first, second, metric="auc")
+    p = found.p_value()
+    assert 0 < p < 1
+    for level, holds in ((1 - 1.01 * p, True), (1 - 0.99 * p, False)):
+        low, high = found.interval(level)
+        assert (low > 0 or high < 0) == holds
+    assert bootstrap(labels, first, first, metric="auc").p_value() == 1
+    assert bootstrap(labels, first, first - 1, metric="log_loss").p_value() < 1e-3
+    assert bootstrap(labels, first, metric="auc", factors=[np.zeros(300)]).p_value() is None
 
 
 def covered(rng, trials, one_trial):

@@ -4,6 +4,7 @@ import pytest
 from dualdnn.errors import DataError
 from dualdnn.evaluation.plots import (
     distillation_losses,
+    importance_bars,
     reliability_diagram,
     save_figure,
     tower_looks,
@@ -141,6 +142,17 @@ def test_predictions_of_zero_can_be_drawn(tmp_path):
 def test_reliability_diagram_refuses_logits():
     with pytest.raises(DataError, match=r"probabilities must lie in \[0, 1\]"):
         reliability_diagram({"t": ([0, 1], [-3.0, 3.0])})
+
+
+def test_importance_has_a_bar_of_every_tower_that_reads_the_field():
+    importance = {"teacher": {"item": {"auc_loss": 0.1, "error": 0.01},
+                              "dwell": {"auc_loss": 0.05, "error": 0.02}},
+                  "light": {"item": {"auc_loss": 0.2, "error": 0.01}}}
+    (axes,) = importance_bars(importance).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["item", "dwell"]
+    assert sorted(bar.get_width() for bar in axes.patches) == [0.05, 0.1, 0.2]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["teacher", "light"]
+    assert importance_bars({}) is None
 
 
 def test_a_saved_figure_is_a_png_and_leaves_no_temporary_file(tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from dualdnn.evaluation.report import console_table, plain, result_rows, write_report
+from dualdnn.evaluation.results import importance_table
 
 
 def measured(shift=0.0):
@@ -141,6 +142,34 @@ def test_weighted_metrics_have_a_table_of_their_own(tmp_path):
     report = {"teacher": {"auc": 0.8, "weighted": {"auc": 0.75, "log_loss": 0.5}}}
     page = write_report(tmp_path, report).read_text()
     assert "| teacher | 0.7500 |  | 0.5000 |  |  |" in page
+
+
+IMPORTANCE = {"teacher": {"item": {"auc_loss": 0.1234, "error": 0.01},
+                          "dwell": {"auc_loss": -0.01, "error": 0.002}},
+              "light": {"item": {"auc_loss": 0.2, "error": 0.011}}}
+
+
+def test_fields_have_a_table_and_a_picture(tmp_path):
+    page = write_report(tmp_path, {**example(), "importance": IMPORTANCE}).read_text()
+    assert "| item | +0.1234 ± 0.0200 | +0.2000 ± 0.0220 |" in page
+    assert "| dwell | -0.0100 ± 0.0040 | not read |" in page
+    assert "![Importance of fields](importance.png)" in page
+    console = Console(width=110, color_system=None)
+    with console.capture() as captured:
+        console.print(importance_table(IMPORTANCE))
+    assert ["dwell", "-0.0100", "±", "0.0040", "not", "read"] in [
+        line.split() for line in captured.get().splitlines()]
+
+
+def test_ranking_agreement_has_a_table(tmp_path):
+    report = example()
+    report["students"]["light"]["ranking_agreement"] = {
+        "top_overlap": 0.91, "top_overlap_by_chance": 0.4, "top_groups": 1234, "ndcg": 0.998,
+        "ndcg_groups": 2000}
+    report["students"]["tiny"]["ranking_agreement"] = {"ndcg": 0.97, "ndcg_groups": 2000}
+    page = write_report(tmp_path, report).read_text()
+    assert "| light | 0.91 | 0.4 | 1,234 | 0.998 | 2,000 |" in page
+    assert "| tiny |  |  |  | 0.97 | 2,000 |" in page
 
 
 def test_a_run_that_has_only_begun_can_be_reported(tmp_path):

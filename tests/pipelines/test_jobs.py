@@ -11,10 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from mlflow import MlflowClient
 
+from dualdnn.evaluation.predictions import read_predictions
 from tests.pipelines.conftest import make_feed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -119,7 +121,8 @@ def test_make_run_again_shows_the_finished_run(trained):
 
 
 def test_evaluate_measures_the_same_from_another_folder(trained, tmp_path):
-    code, out, err = run(tmp_path, "evaluate", f"run={trained.run}", "evaluation.slices=[item]")
+    code, out, err = run(tmp_path, "evaluate", f"run={trained.run}", "evaluation.slices=[item]",
+                         "importance=true")
     assert (code, err) == (0, []), out
     ((folder, report),) = reports(tmp_path, "evaluate")
     for key in ("auc", "log_loss", "weights_sha256"):
@@ -127,6 +130,20 @@ def test_evaluate_measures_the_same_from_another_folder(trained, tmp_path):
         assert report["students"]["mini"][key] == trained.report["students"]["mini"][key]
     assert any(name.startswith("item=") for name in report["teacher"]["slices"])
     assert str(folder / "report.md") in out
+    # Scores to compare by, with the slices that were asked for.
+    kept, again = (read_predictions(one / "predictions.parquet") for one in (trained.run, folder))
+    assert kept.fingerprint == again.fingerprint
+    for tower, logits in kept.logits.items():
+        np.testing.assert_array_equal(again.logits[tower], logits)
+    assert set(again.slices) > set(kept.slices)
+    # What each field is worth, as this evaluation was asked.
+    assert {tower: set(losses) for tower, losses in report["importance"].items()} == {
+        tower: {"user", "item", "tags", "age"} for tower in ("teacher", "mini")}
+    assert "loss of AUC when all values of a field are unknown" in out
+    assert "## Fields" in (folder / "report.md").read_text()
+    assert (folder / "importance.png").exists()
+    assert "mini ranks as the teacher does: " in out
+
 
 
 def test_export_makes_another_version_of_an_mlflow_run(trained):

@@ -1,0 +1,221 @@
+"""From the runs that are to be compared to systems: runs of one configuration, seed by seed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualdnn.errors import ConfigError, DataError
+from dualdnn.evaluation.comparison import Rows, System
+from dualdnn.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions
+from dualdnn.tracking import flattened
+from pipelines.runs import read_report, settings_of
+
+# What neither decides what is learned nor which rows test it.
+_NOT_COMPARED = ("seed", "export", "evaluation", "published", "resume", "reuse", "debug",
+                 "tracking", "paths", "data.raw", "data.lake")
+REVISION = "git revision"
+_FEW_SEEDS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedRun:
+    """A finished run.
+
+    Attributes:
+        folder: with its predictions, of the training or of an evaluation of it.
+        trained: folder of the training.
+        seed: of the training.
+        settings: flat `a.b.c` to text, without what does not count, and the revision of the code.
+        towers: of its report.
+        group: the column of the lake that its rows are grouped by, or None.
+    """
+
+    folder: Path
+    trained: Path
+    seed: int
+    settings: Mapping[str, str]
+    towers: Sequence[str]
+    group: str | None
+
+
+def open_run(folder: Path, mistakes: list[str]) -> ComparedRun | None:
+    """What a run was trained with; reads no scores.
+
+    Args:
+        folder: of a finished run of train or evaluate.
+        mistakes: receives what is wrong, one sentence each.
+    """
+    report = read_report(folder)
+    trained = Path(report["run"]) if report["job"] == "evaluate" else folder
+    if not (folder / PREDICTIONS_FILE).exists():
+        mistakes.append(f"{folder} holds no {PREDICTIONS_FILE}: it has no test rows, or an older "
+                        "version trained it. Score it with `python -m pipelines.evaluate "
+                        f"run={trained}`, and compare the folder that this makes.")
+        return None
+    try:
+        settings = settings_of(trained)
+    except ConfigError as error:
+        mistakes.extend(error.mistakes)
+        return None
+    # Sorted, since the order of keys in a field of a schema means nothing.
+    ordered = json.loads(json.dumps(settings, sort_keys=True))
+    flat = {key: value for key, value in flattened(ordered).items()
+            if not any(key == one or key.startswith(f"{one}.") for one in _NOT_COMPARED)}
+    flat[REVISION] = read_report(trained).get("lineage", {}).get("git_revision", "unknown")
+    return ComparedRun(folder=folder, trained=trained, seed=settings["seed"], settings=flat,
+                       towers=report["towers"], group=settings["data"].get("group"))
+
+
+def grouped_runs(runs: Sequence[ComparedRun], names: Sequence[str] | None,
+                 mistakes: list[str]) -> dict[str, list[ComparedRun]]:
+    """Runs that differ in nothing but the seed make one system, in the order of the first of each.
+
+    Code of another revision makes another system only where the seeds of one configuration would
+    come twice: a sweep may span a commit, and a comparison of two commits is one all the same.
+
+    Args:
+        runs: in the order they were given.
+        names: of the systems, or None for A, B, ...
+        mistakes: receives what is wrong, one sentence each.
+    """
+    groups: dict[str, list[ComparedRun]] = {}
+    for run in runs:
+        kept = {key: value for key, value in run.settings.items() if key != REVISION}
+        groups.setdefault(json.dumps(kept, sort_keys=True), []).append(run)
+    made: list[list[ComparedRun]] = []
+    for members in groups.values():
+        by_revision: dict[str, list[ComparedRun]] = {"": members}
+        if len({run.seed for run in members}) < len(members):
+            by_revision = {}
+            for run in members:
+                by_revision.setdefault(run.settings[REVISION], []).append(run)
+        made += by_revision.values()
+    for members in made:
+        seen: dict[int, ComparedRun] = {}
+        for run in members:
+            if run.seed in seen:
+                mistakes.append(f"{seen[run.seed].folder} and {run.folder} are the same "
+                                f"configuration with the same seed {run.seed}, and would count "
+                                "twice. Leave one of them out.")
+            seen[run.seed] = run
+    if names is not None and (len(names) != len(made) or len(set(names)) < len(names)
+                              or any("/" in name for name in names)):
+        firsts = ", ".join(str(members[0].folder) for members in made)
+        mistakes.append(f"names must be {len(made)} different names without `/`, one for each "
+                        f"configuration in the order of {firsts}, got {list(names)}.")
+        names = None
+    return {name: sorted(members, key=lambda run: run.seed) for name, members in
+            zip(names or [_letters(i) for i in range(len(made))], made, strict=True)}
+
+
+def name_mistakes(systems: Mapping[str, Sequence[ComparedRun]], baseline: Any,
+                  towers: Sequence[str]) -> list[str]:
+    """What is wrong with the names of a baseline and of towers, one sentence each.
+
+    Args:
+        systems: of `grouped_runs`.
+        baseline: None, a system, or SYSTEM/TOWER.
+        towers: that are to be compared; all where there are none.
+    """
+    found = []
+    known = {name: [tower for tower in runs[0].towers if not towers or tower in towers]
+             for name, runs in systems.items()}
+    everywhere = dict.fromkeys(one for runs in systems.values() for one in runs[0].towers)
+    found += [f"comparison.towers names `{tower}`, but the towers of these runs are "
+              f"{', '.join(everywhere)}." for tower in towers if tower not in everywhere]
+    if baseline is None:
+        return found
+    name, _, tower = str(baseline).partition("/")
+    if name not in known:
+        found.append(f"baseline must be one of the systems {', '.join(known)}, or SYSTEM/TOWER, "
+                     f"got `{baseline}`.")
+    elif tower and tower not in known[name]:
+        found.append(f"baseline names the tower `{tower}`, but the towers of {name} are "
+                     f"{', '.join(known[name])}.")
+    return found
+
+
+def _letters(number: int) -> str:
+    """A, ..., Z, AA, AB, ..."""
+    return (_letters(number // 26 - 1) if number >= 26 else "") + chr(ord("A") + number % 26)
+
+
+def differing_settings(systems: Mapping[str, Sequence[ComparedRun]]) -> dict[str, dict[str, str]]:
+    """The settings in which systems differ: key to value by system; absent is empty."""
+    first = {name: runs[0].settings for name, runs in systems.items()}
+    revisions = {name: ", ".join(dict.fromkeys(run.settings[REVISION] for run in runs))
+                 for name, runs in systems.items()}
+    keys = dict.fromkeys(key for settings in first.values() for key in settings)
+    table = {key: revisions if key == REVISION else
+             {name: settings.get(key, "") for name, settings in first.items()} for key in keys}
+    return {key: values for key, values in table.items() if len(set(values.values())) > 1}
+
+
+def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequence[str],
+                   notes: list[str]) -> tuple[Rows, list[System]]:
+    """Read the scores of every run.
+
+    Args:
+        systems: of `grouped_runs`.
+        towers: names of those to compare; all where there are none.
+        notes: receives what was left out, one sentence each.
+
+    Raises:
+        DataError: a file is damaged, or runs were tested on different rows.
+    """
+    read = {run.folder: read_predictions(run.folder / PREDICTIONS_FILE)
+            for runs in systems.values() for run in runs}
+    first_folder, first = next(iter(read.items()))
+    for folder, other in read.items():
+        if other.fingerprint != first.fingerprint:
+            raise DataError(
+                f"runs must be tested on the same rows, but {first_folder} ({_rows(first)}) and "
+                f"{folder} ({_rows(other)}) are not. Train both on the same data and window; with "
+                "window=random_fraction, give window.seed=1 to all, so that seed changes the "
+                "training alone.")
+    slices = {}
+    for name in dict.fromkeys(name for one in read.values() for name in one.slices):
+        found = [one.slices.get(name) for one in read.values()]
+        if all(mask is not None and np.array_equal(mask, found[0]) for mask in found):
+            slices[name] = first.slices[name]
+        else:
+            notes.append(f"The slice {name} is not the same rows in every run, and is left out.")
+    made = []
+    for name, runs in systems.items():
+        scores = [read[run.folder].logits for run in runs]
+        common = [tower for tower in scores[0] if (not towers or tower in towers)
+                  and all(tower in one for one in scores)]
+        lost = sorted({tower for one in scores for tower in one if not towers or tower in towers}
+                      - set(common))
+        notes += [f"The tower {tower} of {name} has no scores with some seed (it diverged), and "
+                  "is left out." for tower in lost]
+        made.append(System(name=name, seeds=[run.seed for run in runs],
+                           logits={tower: np.stack([one[tower] for one in scores])
+                                   for tower in common}))
+    groups = next((one.groups for one in read.values() if one.groups is not None), None)
+    return Rows(labels=first.labels, groups=groups, weights=first.weights, slices=slices), made
+
+
+def seed_notes(systems: Mapping[str, Sequence[ComparedRun]]) -> list[str]:
+    """What few seeds mean for the intervals, in a sentence; nothing where there are enough."""
+    fewest = min(len(members) for members in systems.values())
+    if fewest == 1:
+        return ["With one seed, intervals know nothing of what another seed would give. Train "
+                "with -m seed=1,2,3,4,5."]
+    if fewest < _FEW_SEEDS:
+        return [f"{fewest} seeds say little of how seeds differ: intervals may be too narrow "
+                f"below {_FEW_SEEDS}."]
+    return []
+
+
+def _rows(predictions: Predictions) -> str:
+    if not len(predictions.days):
+        return "no rows"
+    return (f"{len(predictions.labels):,} rows from {predictions.days.min()} to "
+            f"{predictions.days.max()}, fingerprint {predictions.fingerprint[:12]}")

@@ -1,0 +1,285 @@
+"""Finished runs side by side, as a user meets it: runs of a small feed."""
+
+import html.parser
+import json
+import shutil
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from dualdnn.evaluation.metrics import auc
+from dualdnn.evaluation.predictions import read_predictions, write_predictions
+from dualdnn.evaluation.ranking_agreement import ranking_agreement
+from pipelines.compare import main
+from pipelines.compared_runs import grouped_runs, open_run
+from pipelines.entry import start
+from tests.pipelines.conftest import make_feed
+from tests.pipelines.test_jobs import reports, run
+
+# mlflow reads its own database in a way that its database library has since deprecated.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+
+def as_another_seed(run, seed, to):
+    """A copy of a run as if another seed had trained it: other scores, the same for each seed."""
+    shutil.copytree(run, to)
+    settings = yaml.safe_load((to / "config.yaml").read_text())
+    (to / "config.yaml").write_text(yaml.safe_dump({**settings, "seed": seed}))
+    kept = read_predictions(run / "predictions.parquet")
+    rng = np.random.default_rng(seed)
+    logits = {tower: z + 0.3 * rng.normal(size=len(z)).astype(np.float32)
+              for tower, z in kept.logits.items()}
+    write_predictions(to / "predictions.parquet", replace(kept, logits=logits))
+    return to
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory):
+    """A feed with two trained runs, soft labels at temperature 1 and 4, and each as seed 2."""
+    feed = make_feed(tmp_path_factory.mktemp("feed"))
+    code, out, err = run(
+        feed.folder, "train", "-m", *feed.given, "training.epochs=1", "controls=[alone]",
+        "distillation=soft_labels", "distillation.temperature=1.0,4.0")
+    assert (code, err) == (0, []), out
+    feed.reports = [report for _, report in reports(feed.folder)]
+    feed.trained = [folder for folder, _ in reports(feed.folder)]
+    outputs = feed.folder / "outputs" / "train"
+    feed.runs = [*feed.trained, *(as_another_seed(one, 2, outputs / f"copy-{i}")
+                                  for i, one in enumerate(feed.trained))]
+    return feed
+
+
+@pytest.fixture
+def job(feed, monkeypatch, capsys):
+    """Returns a function: the job in this process; its code, stdout and lines of stderr."""
+    monkeypatch.chdir(feed.folder)
+
+    def job(*arguments):
+        monkeypatch.setattr(sys, "argv", ["compare", *arguments])
+        with pytest.raises(SystemExit) as exit:
+            start("compare", main)
+        said = capsys.readouterr()
+        return exit.value.code, said.out, said.err.splitlines()
+
+    return job
+
+
+def newest(feed, name):
+    return reports(feed.folder, name)[-1]
+
+
+class Links(html.parser.HTMLParser):
+    """What a page loads or leads to."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found += [value for name, value in attrs if name in ("src", "href")]
+
+
+def test_a_run_keeps_the_scores_that_its_report_measures(feed):
+    for folder, report in zip(feed.trained, feed.reports, strict=True):
+        kept = read_predictions(folder / "predictions.parquet")
+        assert list(kept.logits) == ["teacher", "mini", "mini.alone"]
+        for tower, numbers in (("teacher", report["teacher"]), ("mini", report["students"]["mini"]),
+                               ("mini.alone", report["students"]["mini"]["control"]["alone"])):
+            assert auc(kept.labels, kept.logits[tower]) == numbers["auc"]
+        assert report["students"]["mini"]["ranking_agreement"] == ranking_agreement(
+            kept.logits["teacher"], kept.logits["mini"], kept.groups)
+        assert kept.slices["new_user"].sum() == report["teacher"]["slices"]["new_user"]["rows"]
+        history = pd.read_parquet(folder / "history.parquet")
+        last = history[(history.tower == "teacher") & (history.part == "valid")].iloc[-1]
+        assert last.metric in ("auc", "log_loss")
+    page = (feed.trained[0] / "report.md").read_text()
+    assert "## Ranking agreement" in page
+    assert "predictions.parquet" in page
+
+
+def test_seeds_of_one_configuration_are_one_system(feed, job):
+    code, out, err = job("runs=[outputs/train/*]")
+    assert (code, err) == (0, []), out
+    folder, report = newest(feed, "compare")
+    assert {name: one["seeds"] for name, one in report["systems"].items()} == {
+        "A": [1, 2], "B": [1, 2]}
+    assert report["systems"]["B"]["runs"] == [str(feed.runs[1]), str(feed.runs[3])]
+    # Nothing but what differs.
+    assert {key: set(values) for key, values in report["configuration"].items()} == {
+        "distillation.temperature": {"A", "B"}}
+    assert report["configuration"]["distillation.temperature"] == {"A": "1.0", "B": "4.0"}
+    metrics = {(row["system"], row["tower"]): row for row in report["comparison"]["metrics"]}
+    kept = [read_predictions(one / "predictions.parquet") for one in feed.runs]
+    aucs = [auc(one.labels, one.logits["mini"]) for one in kept]
+    assert metrics["A", "mini"]["auc"]["mean"] == pytest.approx((aucs[0] + aucs[2]) / 2)
+    assert metrics["B", "mini"]["auc"]["spread"] == pytest.approx(np.std(aucs[1::2], ddof=1))
+    (student,) = (row for row in report["comparison"]["differences"] if row["tower"] == "mini")
+    assert student["auc"]["value"] == pytest.approx((aucs[1] + aucs[3] - aucs[0] - aucs[2]) / 2)
+    assert student["auc"]["low"] <= student["auc"]["value"] <= student["auc"]["high"]
+    # No student reaches the teacher, nor the control: those two are the same to the bit.
+    for tower in ("teacher", "mini.alone"):
+        (row,) = (row for row in report["comparison"]["differences"] if row["tower"] == tower)
+        assert row["identical"]
+        assert "log_loss" not in row
+    assert "B teacher − A teacher the same scores" in " ".join(out.split())
+    assert student["auc"]["p"] == student["auc"]["p_holm"]  # so there is one question alone
+    assert "my_feed: 44 test rows, 1,000 draws of " in out
+    assert "B mini − A mini" in out
+    assert "distillation.temperature" in out
+    assert "2 seeds say little of how seeds differ" in out
+    assert f"report    {folder / 'report.html'}" in out
+
+
+def test_the_page_stands_alone_and_the_tables_hold_the_numbers(feed, job):
+    assert job("runs=[outputs/train/*]", "comparison.names=[warm,hot]",
+               "comparison.resamples=200")[0] == 0
+    folder, report = newest(feed, "compare")
+    page = (folder / "report.html").read_text()
+    links = Links(page).found
+    assert len(links) == 4  # two of differences, calibration, curves
+    assert all(link.startswith("data:image/png;base64,") for link in links)
+    assert "hot mini − warm mini" in page
+    differences = pd.read_csv(folder / "differences.csv")
+    rows = report["comparison"]["differences"] + report["comparison"]["inside"]
+    known = [one.get("auc", {}).get("value", np.nan) for one in rows]
+    np.testing.assert_allclose(differences["auc.value"], known)
+    assert differences["identical"].sum() == np.isnan(known).sum() == 2
+    assert differences["table"].unique().tolist() == ["differences", "inside"]
+    assert set(pd.read_csv(folder / "configuration.csv").columns) == {"setting", "warm", "hot"}
+    assert len(pd.read_csv(folder / "metrics.csv")) == 6
+    assert pd.read_csv(folder / "slices.csv")["slice"].nunique() >= 1
+    assert not list(folder.glob(".tmp*"))
+
+
+def test_a_baseline_and_towers_are_chosen(feed, job):
+    code, _, err = job("runs=[outputs/train/*]", "baseline=B/mini",
+                       "comparison.towers=[teacher,mini]", "comparison.resamples=100")
+    assert (code, err) == (0, [])
+    comparison = newest(feed, "compare")[1]["comparison"]
+    assert [(row["system"], row["tower"], row["to_system"], row["to_tower"])
+            for row in comparison["differences"]] == [
+        (system, tower, "B", "mini") for system, tower in (
+            ("A", "teacher"), ("A", "mini"), ("B", "teacher"))]
+    assert {row["tower"] for row in comparison["metrics"]} == {"teacher", "mini"}
+
+
+def test_an_mlflow_run_and_an_evaluation_are_runs_as_well(feed, job, tmp_path):
+    # As evaluate leaves it, of a run whose own scores are gone; it has a slice more.
+    folder = tmp_path / "evaluated"
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps({
+        "job": "evaluate", "status": "done", "run": str(feed.runs[1]),
+        "towers": ["teacher", "mini", "mini.alone"]}))
+    kept = read_predictions(feed.runs[1] / "predictions.parquet")
+    write_predictions(folder / "predictions.parquet", replace(
+        kept, slices={**kept.slices, "tags=t1": kept.labels == kept.labels}))
+    one = feed.reports[0]["mlflow_run"]
+    code, _, err = job(f"runs=[{one},{folder}]", "comparison.resamples=100")
+    assert (code, err) == (0, [])
+    report = newest(feed, "compare")[1]
+    assert [one["runs"] for one in report["systems"].values()] == [[str(feed.runs[0])],
+                                                                   [str(folder)]]
+    assert any("With one seed" in note for note in report["notes"])
+    assert any("tags=" in note for note in report["notes"])
+
+
+def test_runs_of_other_test_rows_are_refused_by_name(feed, job, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(feed.runs[0], other)
+    path = other / "predictions.parquet"
+    table = pq.ParquetFile(path).read()
+    pq.write_table(table.replace_schema_metadata({"dualdnn.test_rows": "0" * 64}), path)
+    code, out, err = job(f"runs=[{feed.runs[1]},{other}]")
+    assert (code, out) == (1, "")
+    assert len(err) == 1
+    assert err[0].startswith(f"error: runs must be tested on the same rows, but {feed.runs[1]} (44 "
+                             "rows from 2024-01-04 to 2024-01-04, fingerprint ")
+    assert f"{other} (44 rows" in err[0]
+    assert "window.seed=1" in err[0]
+    assert newest(feed, "compare")[1]["status"] == "failed"
+
+
+def test_every_mistake_is_named_before_scores_are_read(feed, job, tmp_path):
+    before = len(reports(feed.folder, "compare"))
+    code, out, err = job("runs=[nowhere,outputs/none*]", "comparison.resamples=10")
+    assert (code, out) == (2, "")
+    assert len(err) == 1
+    for words in ("3 mistakes", "run=nowhere is neither a folder nor a dualdnn run in mlflow",
+                  "no finished run matches outputs/none*", "comparison.resamples must be >= 100"):
+        assert words in err[0]
+    for arguments, words in (
+        (["runs=[]"], "runs must be a list of run folders or mlflow run ids"),
+        (["runs=outputs"], "runs must be a list of run folders or mlflow run ids"),
+        (["runs=[outputs/train/*]", "baseline=C"], "one of the systems A, B, or SYSTEM/TOWER"),
+        (["runs=[outputs/train/*]", "baseline=A/tiny"],
+         "the towers of A are teacher, mini, mini.alone"),
+        (["runs=[outputs/train/*]", "comparison.towers=[tiny]"], "comparison.towers names `tiny`"),
+        (["runs=[outputs/train/*]", "comparison.names=[one]"], "names must be 2 different names"),
+        ([f"runs=[{feed.folder}]"], "holds no report.json"),
+    ):
+        code, out, err = job(*arguments)
+        assert (code, out, len(err)) == (2, "", 1), arguments
+        assert words in err[0]
+    assert len(reports(feed.folder, "compare")) == before
+
+
+def test_a_run_without_scores_says_how_to_make_them(feed, job, tmp_path):
+    shutil.copytree(feed.runs[0], tmp_path / "old")
+    (tmp_path / "old" / "predictions.parquet").unlink()
+    code, _, err = job(f"runs=[{tmp_path / 'old'}]")
+    assert code == 2
+    assert f"`python -m pipelines.evaluate run={tmp_path / 'old'}`" in err[0]
+
+
+# --- which runs make a system ---
+
+
+def fake(seed, revision="r1", **settings):
+    return SimpleNamespace(folder=f"{seed}-{revision}", seed=seed, towers=["teacher"],
+                           settings={**settings, "git revision": revision})
+
+
+def test_a_seed_that_comes_twice_is_refused_and_two_revisions_are_two_systems():
+    mistakes = []
+    one = grouped_runs([fake(2, a="1"), fake(1, a="1"), fake(1, a="2")], None, mistakes)
+    assert [[run.seed for run in runs] for runs in one.values()] == [[1, 2], [1]]
+    # A sweep over a commit is one system; the same seeds before and after are two.
+    across = grouped_runs([fake(1), fake(2, "r2")], None, mistakes)
+    assert [len(runs) for runs in across.values()] == [2]
+    twice = grouped_runs([fake(1), fake(2), fake(1, "r2"), fake(2, "r2")], None, mistakes)
+    assert [{run.settings["git revision"] for run in runs} for runs in twice.values()] == [
+        {"r1"}, {"r2"}]
+    assert mistakes == []
+    grouped_runs([fake(1), fake(1)], None, mistakes)
+    assert "with the same seed 1, and would count twice" in mistakes[0]
+
+
+def test_more_systems_than_letters_have_two():
+    names = list(grouped_runs([fake(1, a=str(i)) for i in range(28)], None, []))
+    assert names[:2] + names[-3:] == ["A", "B", "Z", "AA", "AB"]
+
+
+def test_where_a_lake_lies_and_what_is_exported_is_no_other_configuration(feed, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(feed.runs[0], moved)
+    settings = yaml.safe_load((moved / "config.yaml").read_text())
+    settings["data"]["lake"] = "/elsewhere"
+    settings["export"]["name"] = "candidate"
+    settings["seed"] = 9
+    (moved / "config.yaml").write_text(yaml.safe_dump(settings))
+    mistakes = []
+    runs = [open_run(folder, mistakes) for folder in (feed.runs[0], moved)]
+    systems = grouped_runs(runs, None, mistakes)
+    assert mistakes == []
+    assert {name: [run.seed for run in members] for name, members in systems.items()} == {
+        "A": [1, 9]}
+    assert json.loads((moved / "report.json").read_text())["status"] == "done"
