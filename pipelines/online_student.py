@@ -20,7 +20,7 @@ from dualdnn.data.lake import Lake
 from dualdnn.data.window import ChosenDays
 from dualdnn.errors import DataError
 from dualdnn.evaluation.decision import Decision
-from dualdnn.evaluation.gate import Candidate, Holdout, decide
+from dualdnn.evaluation.gate import Candidate, GateSettings, Holdout, decide
 from dualdnn.evaluation.metrics import evaluate_scores, sigmoid
 from dualdnn.evaluation.progressive import ScoredRows, joined
 from dualdnn.export.candidate import publish_candidate
@@ -68,6 +68,16 @@ class _Newest:
     lake: Lake
     examples: Examples
     published: Examples
+
+
+def _followed(gate: GateSettings) -> GateSettings:
+    """The gate of a stream: a rise of unseen values is told, and never rejects.
+
+    What is rejected is given up, its new ids with it, so that the share would only rise on.
+    """
+    if gate.oov.severity != "reject":
+        return gate
+    return dataclasses.replace(gate, oov=dataclasses.replace(gate.oov, severity="warn"))
 
 
 class OnlineStudent:
@@ -292,7 +302,7 @@ class OnlineStudent:
             holdout=Holdout(
                 labels=rows.labels, groups=rows.groups, slices=self._round.slices(),
                 training_rows=learned, training_positives=positives, golden=plan.golden),
-            settings=plan.gate, seed=plan.towers.seed)
+            settings=_followed(plan.gate), seed=plan.towers.seed)
 
     # --- what is kept ---
 
