@@ -5,6 +5,7 @@ line. Every order runs in a fork of its own, which a kill ends as it would end a
 """
 
 import errno
+import importlib
 import json
 import os
 import signal
@@ -21,13 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 class ForkedJobs:
     """The other end of the program; a context manager.
 
-    Every answer is {"code": exit code, -9 where it was killed; "said": all that was printed;
-    "writes": descriptions of its changes of the disk; "seconds"}.
+    Every answer is {"code": exit code, -9 where it was killed; "out" and "err": what was printed,
+    "said": both; "writes": descriptions of its changes of the disk; "seconds"}.
     """
-
-    def __init__(self, folder):
-        """Run jobs in `folder`."""
-        self.folder = folder
 
     def __enter__(self):
         self._process = subprocess.Popen(
@@ -40,32 +37,33 @@ class ForkedJobs:
         self._process.wait()
         self._process.stdout.close()
 
-    def _ask(self, **order):
-        self._process.stdin.write(json.dumps({"folder": str(self.folder), **order}) + "\n")
+    def _ask(self, folder, **order):
+        self._process.stdin.write(json.dumps({"folder": str(folder), **order}) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def run(self, *arguments, since="", kill_at=None, full_at=None, kill_after=None):
+    def run(self, folder, *arguments, since="", kill_at=None, full_at=None, kill_after=None):
         """Run a job.
 
         Args:
+            folder: where it is started.
             arguments: its name, then its command line.
             since: writes are counted from the first one with this in its description.
             kill_at: the write that it is killed before; None for none.
             full_at: the write from which on the disk is full; None for never.
             kill_after: seconds until it is killed; None for never.
         """
-        return self._ask(arguments=arguments, since=since, kill_at=kill_at, full_at=full_at,
-                         kill_after=kill_after)
+        return self._ask(folder, arguments=arguments, since=since, kill_at=kill_at,
+                         full_at=full_at, kill_after=kill_after)
 
-    def stop_before_the_end(self, *arguments):
+    def stop_before_the_end(self, folder, *arguments):
         """Run a job, in the program itself, up to where it publishes; then `end` alone is left."""
-        answer = self._ask(arguments=arguments, stop=True)
+        answer = self._ask(folder, arguments=arguments, stop=True)
         assert answer["code"] is None, answer["said"]
 
-    def end(self, kill_at=None):
+    def end(self, folder, kill_at=None):
         """What the stopped job has left to do, in the folder as it is now; by a fork of it."""
-        return self._ask(since="", kill_at=kill_at, full_at=None, kill_after=None)
+        return self._ask(folder, since="", kill_at=kill_at, full_at=None, kill_after=None)
 
 
 def _start_counting(order, told):
@@ -94,11 +92,11 @@ def _in_fork(order, work):
     """Run `work` in a fork; what is to be answered."""
     began = time.monotonic()
     reader, writer = os.pipe()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if child == 0:
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
             code = 99
             try:
                 os.chdir(order["folder"])
@@ -119,20 +117,28 @@ def _in_fork(order, work):
             writes = pipe.read().splitlines()
         timer.cancel()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        said.seek(0)
-        return {"code": code, "said": said.read().decode(), "writes": writes,
-                "seconds": time.monotonic() - began}
+        printed = []
+        for file in (out, err):
+            file.seek(0)
+            printed.append(file.read().decode())
+        return {"code": code, "out": printed[0], "err": printed[1], "said": "".join(printed),
+                "writes": writes, "seconds": time.monotonic() - began}
 
 
-def _job(arguments):
+def _job(order):
     """The command, to its exit."""
-    from pipelines import finetune, publish, retrain
+    from dualdnn.export import latency
+    from pipelines import challenge, reporting
     from pipelines.entry import start
 
-    job, *rest = arguments
+    def of_no_interest(folders, inputs, *, calls=60):
+        return {name: dict.fromkeys(latency.BATCH_SIZES, 1e-3) for name in folders}
+
+    # Speeds write nothing, and a process that measures them takes as long as the rest of the job.
+    challenge.measure_latency = reporting.measure_latency = of_no_interest
+    job, *rest = order["arguments"]
     sys.argv = [job, *rest]
-    start(job, {"retrain": retrain.main, "finetune": finetune.main,
-                "publish": publish.main}[job])
+    start(job, importlib.import_module(f"pipelines.{job}").main)
 
 
 def _stop_at_the_end(order, orders, answer):
@@ -147,13 +153,15 @@ def _stop_at_the_end(order, orders, answer):
             answer(_in_fork(json.loads(one), lambda: concludes(*positional, **named)))
         os._exit(0)
 
+    # No connection lives on in a fork, where it would belong to a database that is replaced.
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
     retrain.conclude = finetune.conclude = conclude_in_forks
     os.chdir(order["folder"])
     with open("said", "w+") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
         try:
-            _job(order["arguments"])
+            _job(order)
         except SystemExit as error:  # it did not come as far as that
             said.seek(0)
             answer({"code": error.code, "said": said.read(), "writes": [], "seconds": 0.0})
@@ -161,20 +169,12 @@ def _stop_at_the_end(order, orders, answer):
 
 def main():
     """Answer orders until there are no more."""
-    # No connection lives on in a fork, where it would belong to a database that is replaced.
-    os.environ["MLFLOW_SQLALCHEMYSTORE_POOLCLASS"] = "NullPool"
     import mlflow.store.model_registry.sqlalchemy_store
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
     import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
-    from dualdnn.export import latency
-    from pipelines import challenge, finetune, publish, reporting, retrain  # noqa: F401
-
-    def of_no_interest(folders, inputs, *, calls=60):
-        return {name: dict.fromkeys(latency.BATCH_SIZES, 1e-3) for name in folders}
-
-    # Speeds write nothing, and a process that measures them takes as long as the rest of the job.
-    challenge.measure_latency = reporting.measure_latency = of_no_interest
+    for job in ("train", "evaluate", "export", "retrain", "finetune", "backtest", "publish"):
+        importlib.import_module(f"pipelines.{job}")
     os.fsync = lambda descriptor: None  # slow, and a kill loses nothing that the kernel has
     out = os.fdopen(os.dup(1), "w")
 
@@ -186,7 +186,7 @@ def main():
         if order.get("stop"):
             _stop_at_the_end(order, sys.stdin, answer)
         else:
-            answer(_in_fork(order, lambda order=order: _job(order["arguments"])))
+            answer(_in_fork(order, lambda order=order: _job(order)))
 
 
 if __name__ == "__main__":

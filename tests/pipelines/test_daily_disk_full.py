@@ -7,7 +7,6 @@ import time
 import pytest
 
 from tests.daily_feed import Feed
-from tests.forked_jobs import ForkedJobs
 
 DAYS = ["2024-01-05", "2024-01-06"]
 NEXT = ("finetune", f"window.as_of={DAYS[1]}")
@@ -16,12 +15,6 @@ NEXT = ("finetune", f"window.as_of={DAYS[1]}")
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory):
     return Feed(tmp_path_factory.mktemp("site") / "site")
-
-
-@pytest.fixture(scope="module")
-def jobs(feed):
-    with ForkedJobs(feed.folder) as jobs:
-        yield jobs
 
 
 # The tests of this file but the last are one story, in this order.
@@ -48,8 +41,9 @@ def test_of_two_jobs_at_once_the_second_names_the_first(feed):
     ("checkpoints/.tmp-step", 3), ("state/my_feed/.tmp-2-", 2),
     ("exported_models/my_feed/.tmp-3-", 2), (".tmp-champion", 1)],
     ids=["checkpoint", "state of a version", "version", "champion"])
-def test_a_full_disk_ends_the_job_and_leaves_the_champion(feed, jobs, place, write):
-    ended = jobs.run(NEXT[0], *feed.given, NEXT[1], since=place, full_at=write)
+def test_a_full_disk_ends_the_job_and_leaves_the_champion(feed, forks, place, write):
+    ended = forks.run(feed.folder, NEXT[0], *feed.given, NEXT[1], since=place,
+                      full_at=write)
     assert ended["code"] == 1, ended["said"]
     last = ended["said"].splitlines()[-1]
     assert "No space left on device" in last
@@ -57,8 +51,8 @@ def test_a_full_disk_ends_the_job_and_leaves_the_champion(feed, jobs, place, wri
     assert feed.check_standing() == 1
 
 
-def test_with_room_the_same_command_completes(feed, jobs):
-    ended = jobs.run(NEXT[0], *feed.given, NEXT[1])
+def test_with_room_the_same_command_completes(feed, forks):
+    ended = forks.run(feed.folder, NEXT[0], *feed.given, NEXT[1])
     assert ended["code"] == 0, ended["said"]
     feed.check_agreement(DAYS)
 
@@ -66,7 +60,7 @@ def test_with_room_the_same_command_completes(feed, jobs):
 @pytest.mark.prove
 @pytest.mark.parametrize(("place", "small"), [
     ("outputs", "1500k"), ("state", "200k"), ("exported_models", "40k")])
-def test_a_small_disk_and_a_larger_one(tmp_path, place, small):
+def test_a_small_disk_and_a_larger_one(forks, tmp_path, place, small):
     """A file system of its own, that the kernel fills up; needs the right to mount."""
     feed = Feed(tmp_path / "site")
     disk = feed.folder / place
@@ -76,15 +70,14 @@ def test_a_small_disk_and_a_larger_one(tmp_path, place, small):
     if mount.returncode:
         pytest.skip(f"no right to mount: {mount.stderr.strip()}")
     try:
-        with ForkedJobs(feed.folder) as jobs:
-            ended = jobs.run("retrain", *feed.given, f"window.as_of={DAYS[0]}")
-            assert ended["code"] == 1, ended["said"]
-            assert re.search("No space left on device.*[Mm]ake room",
-                             ended["said"].splitlines()[-1])
-            assert feed.check_standing() == 0
-            subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
-            ended = jobs.run("retrain", *feed.given, f"window.as_of={DAYS[0]}")
-            assert ended["code"] == 0, ended["said"]
-            feed.check_agreement(DAYS[:1])
+        ended = forks.run(feed.folder, "retrain", *feed.given, f"window.as_of={DAYS[0]}")
+        assert ended["code"] == 1, ended["said"]
+        assert re.search("No space left on device.*[Mm]ake room",
+                         ended["said"].splitlines()[-1])
+        assert feed.check_standing() == 0
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        ended = forks.run(feed.folder, "retrain", *feed.given, f"window.as_of={DAYS[0]}")
+        assert ended["code"] == 0, ended["said"]
+        feed.check_agreement(DAYS[:1])
     finally:
         subprocess.run(["umount", str(disk)], check=True)

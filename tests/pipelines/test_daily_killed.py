@@ -18,22 +18,17 @@ def feed(tmp_path):
     return Feed(tmp_path / "site")
 
 
-@pytest.fixture
-def jobs(feed):
-    with ForkedJobs(feed.folder) as jobs:
-        yield jobs
-
-
 @pytest.mark.parametrize(("step", "planned", "fewest"), [
     pytest.param(150, (JOB,), 2, id="some"),
-    pytest.param(16, (JOB, NEXT), 30, id="many", marks=pytest.mark.prove)])
-def test_a_kill_at_writes_and_the_same_command_again(feed, jobs, step, planned, fewest):
+    pytest.param(8, (JOB, NEXT), 35, id="many", marks=pytest.mark.prove)])
+def test_a_kill_at_writes_and_the_same_command_again(feed, forks, step, planned, fewest):
     """Each try gets `step` writes further than where it starts; the last one ends the day."""
     kills, days = 0, []
     for job, day in planned:
         days.append(day.split("=")[1])
         point = step
-        while (tried := jobs.run(job, *feed.given, day, kill_at=point))["code"] == KILLED:
+        while (tried := forks.run(feed.folder, job, *feed.given, day,
+                                  kill_at=point))["code"] == KILLED:
             kills += 1
             feed.check_standing()
             point += step
@@ -45,62 +40,64 @@ def test_a_kill_at_writes_and_the_same_command_again(feed, jobs, step, planned, 
 
 @pytest.mark.prove
 @pytest.mark.parametrize(("earlier", "job", "day"), [((), *JOB), ((JOB,), *NEXT)])
-def test_a_kill_at_every_write_from_publishing_to_the_end(feed, jobs, earlier, job, day):
+def test_a_kill_at_every_write_from_publishing_to_the_end(feed, forks, earlier, job, day):
     """The end of a job is repeated in copies of the folder, each with a kill one write later."""
     days = [one[1].split("=")[1] for one in (*earlier, (job, day))]
     for one in earlier:
-        assert jobs.run(one[0], *feed.given, one[1])["code"] == 0
+        assert forks.run(feed.folder, one[0], *feed.given, one[1])["code"] == 0
     # The stopped job keeps its lock, on a file that is no longer in the folder.
     kept, point, champions, retries = feed.folder.with_name("kept"), 1, set(), 0
-    with ForkedJobs(feed.folder) as stopped:
-        stopped.stop_before_the_end(job, *feed.given, day)
+    with ForkedJobs() as stopped:
+        stopped.stop_before_the_end(feed.folder, job, *feed.given, day)
         feed.folder.rename(kept)
         while True:
             shutil.rmtree(feed.folder, ignore_errors=True)
             shutil.copytree(kept, feed.folder)
-            tried = stopped.end(kill_at=point)
+            tried = stopped.end(feed.folder, kill_at=point)
             champions.add(feed.check_standing())
             if tried["code"] == 0:
                 break
             assert (tried["code"], len(tried["writes"])) == (KILLED, point), tried["said"]
             if point % 10 == 1:  # the same command completes the day
                 retries += 1
-                again = jobs.run(job, *feed.given, day)
+                again = forks.run(feed.folder, job, *feed.given, day)
                 assert again["code"] == 0, again["said"]
                 feed.check_agreement(days)
             # Any other command of the model repairs what follows from champion.json.
             elif point % 3 == 0 and feed.exported.is_dir():
-                listed = jobs.run("publish", "--config-dir", "conf", "data=my_feed")
+                listed = forks.run(feed.folder, "publish", "--config-dir", "conf", "data=my_feed")
                 assert listed["code"] == 0, listed["said"]
                 if version := feed.check_standing():
                     feed.check_served(version)
             point += 1
     feed.check_agreement(days)
     print(f"{point - 1} kills, {retries} times the same command")
-    assert point > 100
+    assert point > 80
     # The kills fell on both sides of the change.
     assert champions == {len(days) - 1, len(days)}
 
 
 @pytest.mark.prove
-def test_kills_at_random_times(feed, jobs):
+def test_kills_at_random_times(feed, forks):
     rng, kills, days = random.Random(5), 0, []
-    whole = jobs.run(
+    whole = forks.run(feed.folder, 
         *JOB[:1], *feed.given, JOB[1], "paths.state=elsewhere/state",
         "paths.outputs=elsewhere/outputs", "paths.exported_models=elsewhere/exported")
     assert whole["code"] == 0, whole["said"]
     for job, day in (JOB, NEXT, ("retrain", "window.as_of=2024-01-07"),
                      ("finetune", "window.as_of=2024-01-08")):
         days.append(day.split("=")[1])
-        for _ in range(8):
-            tried = jobs.run(job, *feed.given, day,
-                             kill_after=rng.uniform(0.02, 1.0) * whole["seconds"])
+        for _ in range(12):
+            tried = forks.run(feed.folder, job, *feed.given, day,
+                              kill_after=rng.uniform(0.02, 0.7) * whole["seconds"])
             assert tried["code"] in (0, KILLED), tried["said"]
-            kills += tried["code"] == KILLED
             feed.check_standing()
+            if tried["code"] == 0:
+                break
+            kills += 1
         process = feed.start(job, day)  # as an operator runs it, without a fork
         said, _ = process.communicate()
         assert process.returncode == 0, said
         feed.check_agreement(days)
     print(f"{kills} kills")
-    assert kills >= 16
+    assert kills >= 8
