@@ -27,7 +27,8 @@ define NEEDS_PYTHON
 endef
 # Each writes one table of the README.
 TABLES := benchmarks.training.throughput benchmarks.quality.core_table benchmarks.quality.feed_table \
-	benchmarks.data.readers benchmarks.data.encoding benchmarks.data.simulator benchmarks.data.large_feed
+	benchmarks.data.readers benchmarks.data.encoding benchmarks.data.simulator benchmarks.data.large_feed \
+	benchmarks.daily.encode_one_day benchmarks.daily.two_hundred_days
 
 .PHONY: run test prove lint lock venv
 

@@ -1,11 +1,9 @@
-"""Nine days of a log whose items come and go, and the commands that run on it.
-
-Also a program that ends itself at a write to the disk: python -m tests.daily_feed JOB N OVERRIDES
-"""
+"""Nine days of a log whose items come and go, and the commands that run on it."""
 
 import datetime
 import json
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from dualdnn.export.champion import champion_of
+from dualdnn.export.versions import faults_of, read_manifest, version_numbers
+from tests.forked_jobs import ROOT
 from tests.pipelines.conftest import DATA, STUDENT, TEACHER
 
 DAYS, ROWS = 9, 240
@@ -69,20 +70,36 @@ class Feed:
     def newest_report(self, job):
         return json.loads(max(self.runs(job), key=lambda path: path.stat().st_mtime).read_text())
 
+    def start(self, job, *overrides):
+        """The command as a process; its stderr goes to its stdout."""
+        return subprocess.Popen(
+            [sys.executable, "-m", f"pipelines.{job}", *self.given, *overrides], cwd=self.folder,
+            text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT)
 
-def main():
-    """Run a job that is killed just before its N-th change of the disk."""
-    import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
-    from pipelines import finetune, retrain
-    from pipelines.entry import start
-    from tests.tiny_versions import kill_at_write
+    def check_standing(self):
+        """Whoever follows champion.json finds a sound version with a training state; or none."""
+        champion = champion_of(self.exported)
+        if champion is None:
+            return 0
+        assert faults_of(self.exported / str(champion.version)) == []
+        assert (self.state / str(champion.version) / "weights" / "arrays.json").exists()
+        return champion.version
 
-    job, last, *overrides = sys.argv[1:]
-    sys.argv = [job, *overrides]
-    os.fsync = lambda descriptor: None  # slow, and a kill loses nothing that the kernel has
-    kill_at_write(int(last))
-    start(job, {"retrain": retrain.main, "finetune": finetune.main}[job])
+    def check_served(self, version):
+        assert f"versions: {version}\n" in (self.exported / "models.config").read_text()
 
-
-if __name__ == "__main__":
-    main()
+    def check_agreement(self, days):
+        """After a command that was done: one version a day, and everything agrees."""
+        version = self.check_standing()
+        numbers = version_numbers(self.exported)
+        assert [read_manifest(self.exported / str(n))["as_of"] for n in numbers] == days
+        assert version == numbers[-1]
+        states = sorted(int(path.name) for path in self.state.iterdir() if path.name.isdecimal())
+        assert states == numbers
+        self.check_served(version)
+        for folder in (self.exported, self.state, *(self.folder / "outputs").glob("*/*")):
+            assert not list(folder.glob(".tmp-*"))
+        outcomes = [json.loads(path.read_text())["version"]
+                    for path in sorted(self.state.glob("outcomes/*/*.json"))]
+        assert sorted(outcomes) == numbers

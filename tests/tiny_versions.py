@@ -175,27 +175,35 @@ def _in_child(action):
 _WRITES = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link"}
 
 
-def kill_at_write(last):
-    """End this process just before its `last`-th change of the disk."""
-    seen = 0
-
-    def count(*arguments):
-        nonlocal seen
-        seen += 1
-        if seen == last:
-            os.kill(os.getpid(), signal.SIGKILL)
+def before_writes(call):
+    """Call `call` with a description before every change of the disk that this process makes."""
 
     def hook(event, arguments):
         if event in _WRITES or (event == "open" and isinstance(arguments[2], int)
                                 and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
-            count()
+            call(f"{event} {arguments[0]}")
+        elif event == "ctypes.dlsym" and arguments[1] == "renameat2":  # looked up to be called
+            call("exchange")
 
     sys.addaudithook(hook)
     if "sqlalchemy" in sys.modules:  # sqlite writes below Python
         from sqlalchemy import event
         from sqlalchemy.engine import Engine
 
-        event.listen(Engine, "commit", count)
+        event.listen(Engine, "commit", lambda connection: call("commit"))
+
+
+def kill_at_write(last):
+    """End this process just before its `last`-th change of the disk."""
+    seen = 0
+
+    def count(what):
+        nonlocal seen
+        seen += 1
+        if seen == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    before_writes(count)
 
 
 def _kill_at_line(last):

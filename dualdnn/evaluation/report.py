@@ -39,7 +39,8 @@ def write_report(
     """Write `report.json`, then the figures, then `report.md` into the run's folder.
 
     The numbers are on disk before anything is drawn, and a figure that cannot be drawn is logged
-    and named in `report.md` instead of ending the run.
+    and named in `report.md` instead of ending the run. Until all is there, the status in
+    `report.json` is `running`: a run that is killed in between is gone on with.
 
     Args:
         folder: the run folder.
@@ -56,7 +57,7 @@ def write_report(
         TypeError: a value that JSON does not know; nothing is written.
     """
     values = plain(report)
-    write_json(folder / "report.json", values)
+    write_json(folder / "report.json", {**values, "status": "running"})
     towers = [row["tower"] for row in result_rows(values)]
     drawings: dict[str, tuple[str, Callable[[], Figure | None]]] = {
         "training_curves.png": (
@@ -81,4 +82,5 @@ def write_report(
     text = report_page(folder, values, figures=figures, config_text=config_text, command=command)
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+    write_json(folder / "report.json", values)
     return path

@@ -67,6 +67,25 @@ def _time_alternately(
     return {name: float(np.median(seconds)) for name, seconds in taken.items()}
 
 
+def measure_here(
+    folders: Mapping[str, Path], inputs: Mapping[str, Mapping[str, np.ndarray]], *, calls: int = 60
+) -> dict[str, dict[int, float]]:
+    """`measure_latency` in this process, on the threads that it has."""
+    # A signature does not keep the model alive that it reads.
+    loaded = {name: tf.saved_model.load(str(folder)) for name, folder in folders.items()}
+    signatures = {name: model.signatures["encoded"] for name, model in loaded.items()}
+    seconds: dict[str, dict[int, float]] = {name: {} for name in signatures}
+    for batch_size in BATCH_SIZES:
+        batches = {
+            name: {key: tf.constant(values[np.arange(batch_size) % len(values)])
+                   for key, values in inputs[name].items()}
+            for name in signatures
+        }
+        for name, median in _time_alternately(signatures, batches, calls).items():
+            seconds[name][batch_size] = median
+    return seconds
+
+
 def _main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=60)
@@ -75,22 +94,10 @@ def _main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    loaded = {}
-    for pair in given.towers:
-        name, _, folder = pair.partition("=")
-        loaded[name] = tf.saved_model.load(folder)
-    signatures = {name: model.signatures["encoded"] for name, model in loaded.items()}
-    examples = {name: dict(np.load(given.inputs / f"{name}.npz")) for name in signatures}
-    seconds: dict[str, dict[int, float]] = {name: {} for name in signatures}
-    for batch_size in BATCH_SIZES:
-        inputs = {
-            name: {key: tf.constant(values[np.arange(batch_size) % len(values)])
-                   for key, values in arrays.items()}
-            for name, arrays in examples.items()
-        }
-        for name, median in _time_alternately(signatures, inputs, given.calls).items():
-            seconds[name][batch_size] = median
-    print(json.dumps(seconds))
+    folders = {name: Path(folder) for name, _, folder in
+               (pair.partition("=") for pair in given.towers)}
+    inputs = {name: dict(np.load(given.inputs / f"{name}.npz")) for name in folders}
+    print(json.dumps(measure_here(folders, inputs, calls=given.calls)))
 
 
 if __name__ == "__main__":

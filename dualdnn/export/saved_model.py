@@ -69,11 +69,17 @@ class Exported:
     bytes: int
 
 
-def write_saved_model(graph: ServingGraph, folder: Path) -> None:
-    """Save the graph with its signatures into `folder`, which need not exist."""
+def write_saved_model(graph: ServingGraph, folder: Path) -> dict[str, Any]:
+    """Save the graph with its signatures into `folder`, which need not exist.
+
+    Returns:
+        the signatures.
+    """
+    signatures = graph.signatures()
     # The gradient functions of the layers are of no use to a server.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    tf.saved_model.save(graph, str(folder), signatures=graph.signatures(), options=options)
+    tf.saved_model.save(graph, str(folder), signatures=signatures, options=options)
+    return signatures
 
 
 def size_in_bytes(folder: Path) -> int:
@@ -175,7 +181,7 @@ def _write_warmup(folder: Path, sample: Sample) -> None:
                 writer.write(log.SerializeToString())
 
 
-def _described(graph: ServingGraph) -> dict[str, Any]:
+def _described(signatures: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs and outputs of each signature with the names that clients use."""
     def spec(tensor: Any) -> dict[str, Any]:
         return {"dtype": tensor.dtype.name, "shape": list(tensor.shape)}
@@ -185,7 +191,7 @@ def _described(graph: ServingGraph) -> dict[str, Any]:
             "inputs": {key: spec(s) for key, s in f.structured_input_signature[1].items()},
             "outputs": {key: spec(s) for key, s in f.structured_outputs.items()},
         }
-        for name, f in graph.signatures().items()
+        for name, f in signatures.items()
     }
 
 
@@ -230,14 +236,14 @@ def publish(
         version = _next_version(folder)
         target = folder / str(version)
         with atomic_folder(target) as temporary:
-            write_saved_model(graph, temporary)
+            signatures = write_saved_model(graph, temporary)
             parity = check_parity(temporary, sample)
             _write_warmup(temporary, sample)
             digests = {str(path.relative_to(temporary)): sha256_of_file(path)
                        for path in sorted(temporary.rglob("*")) if path.is_file()}
             write_json(temporary / "manifest.json", {
                 **manifest, "version": version, "parity_max_abs": parity,
-                "schema": graph.schema.to_dict(), "signatures": _described(graph),
+                "schema": graph.schema.to_dict(), "signatures": _described(signatures),
                 "sampling_rate": graph.negative_rate, "inputs": _input_notes(graph.schema),
                 "sha256": digests,
             })

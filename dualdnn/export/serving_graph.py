@@ -155,11 +155,12 @@ class ServingGraph(tf.Module):
         specs = {field.column: _spec(field) for field in self.schema.fields
                  if field.column == field.name}
 
-        @tf.function
+        # Nothing is to be converted, and looking takes longer than tracing.
+        @tf.function(autograph=False)
         def serving_default(**features: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._answer(self.rows_of(features), self.dense_of(features))
 
-        @tf.function
+        @tf.function(autograph=False)
         def encoded(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._answer(inputs["rows"], inputs.get("dense"))
 

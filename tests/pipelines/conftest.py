@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from tests.forked_jobs import ForkedJobs
 from tests.tiny_run import SCHEMA, write_lake
 
 DATA = {
@@ -48,3 +49,10 @@ def make_feed(folder: Path) -> SimpleNamespace:
 @pytest.fixture(scope="module")
 def feed(tmp_path_factory):
     return make_feed(tmp_path_factory.mktemp("feed"))
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Jobs without the seconds that a start of Python takes."""
+    with ForkedJobs() as forks:
+        yield forks

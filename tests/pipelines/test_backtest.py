@@ -6,8 +6,6 @@ import io
 import json
 import shutil
 import signal
-import subprocess
-import time
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -23,7 +21,7 @@ from pipelines.backtest_replay import Replay
 from pipelines.compose import composed, resolved
 from pipelines.present import make_console
 from tests.pipelines.conftest import make_feed
-from tests.pipelines.test_jobs import REPOSITORY, command, environment
+from tests.pipelines.test_jobs import REPOSITORY
 
 TIMES = ("seconds", "wall_seconds", "core_seconds")
 
@@ -162,18 +160,15 @@ def test_a_day_cannot_change_what_is_said_about_it_or_before(played, tmp_path):
 # --- kills ---
 
 
-def test_a_killed_backtest_ends_as_if_it_had_not_been_killed(played, tmp_path):
+def test_a_killed_backtest_ends_as_if_it_had_not_been_killed(played, forks, tmp_path):
     # Fewer strategies than `played`: each is independent of the others.
     some = "strategies=[finetune_daily,logistic_regression]"
     given = [*played.given, some, f"paths.outputs={tmp_path}",
              f"data.lake={played.folder / 'feed'}"]
-    killed = subprocess.Popen(command("backtest", *given), cwd=played.folder, env=environment(),
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while not list(tmp_path.glob("backtest/*/days/finetune_daily/2024-01-06.npz")):
-        assert killed.poll() is None, killed.communicate()
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    killed = forks.run(played.folder, "backtest", *given, kill_at=1,
+                       since="days/finetune_daily/.tmp-2024-01-07")
+    assert killed["code"] == -signal.SIGKILL, killed["said"]
+    assert list(tmp_path.glob("backtest/*/days/finetune_daily/2024-01-06.npz"))
     out = play_all(played, tmp_path, some)
     ((folder, report),) = runs_in(tmp_path)
     assert report["status"] == "done"

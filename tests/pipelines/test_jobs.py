@@ -44,6 +44,17 @@ def reports(folder, job="train"):
     return [(path.parent, json.loads(path.read_text())) for path in found]
 
 
+@pytest.fixture
+def forked(forks):
+    """Returns a function: as `run`, without the seconds that a start of Python takes."""
+
+    def run(folder, job, *arguments):
+        done = forks.run(folder, job, *arguments)
+        return done["code"], done["out"], done["err"].splitlines()
+
+    return run
+
+
 @pytest.fixture(scope="module")
 def trained(feed):
     """The feed with one finished run, and what the terminal said."""
@@ -112,17 +123,17 @@ def test_a_run_in_mlflow_is_the_run_folder(trained):
         trained.folder / "outputs")
 
 
-def test_make_run_again_shows_the_finished_run(trained):
-    code, out, err = run(trained.folder, "train", *trained.given, "reuse=true", "resume=true")
+def test_make_run_again_shows_the_finished_run(trained, forked):
+    code, out, err = forked(trained.folder, "train", *trained.given, "reuse=true", "resume=true")
     assert (code, err) == (0, [])
     assert f"{trained.run} has trained this configuration already" in out
     assert out.splitlines()[-8:] == trained.out.splitlines()[-8:]
     assert len(reports(trained.folder)) == 1
 
 
-def test_evaluate_measures_the_same_from_another_folder(trained, tmp_path):
-    code, out, err = run(tmp_path, "evaluate", f"run={trained.run}", "evaluation.slices=[item]",
-                         "importance=true")
+def test_evaluate_measures_the_same_from_another_folder(trained, tmp_path, forked):
+    code, out, err = forked(tmp_path, "evaluate", f"run={trained.run}",
+                            "evaluation.slices=[item]", "importance=true")
     assert (code, err) == (0, []), out
     ((folder, report),) = reports(tmp_path, "evaluate")
     for key in ("auc", "log_loss", "weights_sha256"):
@@ -146,8 +157,8 @@ def test_evaluate_measures_the_same_from_another_folder(trained, tmp_path):
 
 
 
-def test_export_makes_another_version_of_an_mlflow_run(trained):
-    code, out, err = run(trained.folder, "export", f"run={trained.report['mlflow_run']}",
+def test_export_makes_another_version_of_an_mlflow_run(trained, forked):
+    code, out, err = forked(trained.folder, "export", f"run={trained.report['mlflow_run']}",
                          "export.name=candidate")
     assert (code, err) == (0, []), out
     one, other = (trained.folder / "exported_models" / name / "1" / "manifest.json"
@@ -163,8 +174,8 @@ def test_export_makes_another_version_of_an_mlflow_run(trained):
      r"error: 4 mistakes in the configuration: .*students=\[mni\].*seed.*training\.epochs"),
     (["data.label=clack"], 1, r"error: .*part\.parquet: column `clack` is missing"),
 ])
-def test_the_last_line_says_what_is_wrong(feed, tmp_path, arguments, code, last):
-    ended, out, err = run(feed.folder, "train", *feed.given, f"paths.outputs={tmp_path}",
+def test_the_last_line_says_what_is_wrong(feed, tmp_path, arguments, code, last, forked):
+    ended, out, err = forked(feed.folder, "train", *feed.given, f"paths.outputs={tmp_path}",
                           *arguments)
     assert (ended, out) == (code, "")
     assert len(err) == 1
@@ -231,14 +242,14 @@ def test_a_second_job_in_a_run_folder_is_refused_and_an_interrupt_can_be_resumed
     assert database.execute("select status from runs").fetchall() == [("FAILED",)]
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been_killed(trained, tmp_path):
+def test_a_killed_run_ends_as_if_it_had_not_been_killed(trained, tmp_path, forked):
     # The same configuration as `trained`, which nobody interrupted.
     paths = [f"paths.outputs={tmp_path / 'outputs'}", f"paths.exported_models={tmp_path / 'x'}"]
     killed = Background(trained.folder, *trained.given, *paths)
     killed.folder = tmp_path
     killed.wait_for("outputs/train/*/checkpoints/step-*")
     assert killed.end(signal.SIGKILL)[0] == -signal.SIGKILL
-    code, out, err = run(trained.folder, "train", *trained.given, *paths, "resume=true")
+    code, out, err = forked(trained.folder, "train", *trained.given, *paths, "resume=true")
     assert (code, err) == (0, [])
     ((folder, report),) = reports(tmp_path)
     assert re.search(rf"resumed at step \d+ of {folder}", out)
