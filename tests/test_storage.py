@@ -1,6 +1,8 @@
+import errno
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,6 +16,7 @@ from dualdnn.errors import LockError
 from dualdnn.storage import (
     atomic_file,
     atomic_folder,
+    link_tree,
     lock,
     remove_leftovers,
     sha256_of_file,
@@ -268,6 +271,40 @@ def test_a_lock_can_be_waited_for(tmp_path, holder):
     holder.kill()
     waiting.join(timeout=30)
     assert got.is_set()
+
+
+def test_a_lock_is_waited_for_so_many_seconds(tmp_path, holder):
+    began = time.monotonic()
+    with pytest.raises(LockError, match="is locked by pid"), lock(tmp_path / "lock", wait=0.3):
+        pass
+    assert time.monotonic() - began >= 0.3
+    threading.Timer(0.2, holder.kill).start()
+    with lock(tmp_path / "lock", wait=60.0):
+        assert (tmp_path / "lock").read_text().startswith(f"pid {os.getpid()}, started ")
+
+
+def test_linked_files_share_their_bytes_and_are_copied_to_another_disk(tmp_path, monkeypatch):
+    (tmp_path / "a" / "deep").mkdir(parents=True)
+    (tmp_path / "a" / "deep" / "file").write_text("bytes")
+    (tmp_path / "b").mkdir()
+    link_tree(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "a" / "deep" / "file").samefile(tmp_path / "b" / "deep" / "file")
+
+    def elsewhere(source, target):
+        raise OSError(errno.EXDEV, "another disk")
+
+    monkeypatch.setattr(os, "link", elsewhere)
+    link_tree(tmp_path / "a", tmp_path / "c")
+    copied = tmp_path / "c" / "deep" / "file"
+    assert (copied.read_text(), copied.samefile(tmp_path / "a" / "deep" / "file")) == (
+        "bytes", False)
+
+    def broken(source, target):
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "link", broken)
+    with pytest.raises(shutil.Error, match="no room"):
+        link_tree(tmp_path / "a", tmp_path / "d")
 
 
 def test_a_lock_is_free_after_the_block_and_after_an_error(tmp_path):

@@ -67,10 +67,11 @@ class Store:
         path.mkdir(parents=True, exist_ok=True)
         (path / "row_map").write_text(f"rows {version}")
 
-    def publish(self, reason="accepted"):
+    def publish(self, reason="accepted", replaces=None):
         return publish_candidate(
             candidate=self.root / "run" / "candidate", write_state=self.write_state,
-            folder=self.folder, state=self.state, reason=reason, registry=self.registry)
+            folder=self.folder, state=self.state, reason=reason, registry=self.registry,
+            replaces=replaces)
 
     def promote(self, version, reason="tested"):
         return promote(self.folder, version, reason, **self.where)

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from dualdnn.export.student import reference_histograms
+from dualdnn.export.student import reference_histograms, summed_histograms
 from tests.tiny_run import open_tiny
 
 
@@ -18,3 +19,13 @@ def test_counts_add_up_and_unseen_values_show(tmp_path):
         if field.kind == "number":
             seen = round((1 - oov) * len(index))
             assert sum(found["fields"][field.name]["buckets"]) == seen
+
+
+def test_parts_add_up_to_the_whole():
+    parts = [{"rows": rows, "probability": [rows, 0], "fields": {
+        "user": {"oov": share}, "age": {"oov": 0.0, "buckets": [1, rows]}}}
+        for rows, share in ((10, 0.5), (30, 0.1), (0, None))]
+    assert summed_histograms(parts) == {
+        "rows": 40, "probability": [40, 0],
+        "fields": {"user": {"oov": pytest.approx(0.2)}, "age": {"oov": 0.0, "buckets": [3, 40]}}}
+    assert summed_histograms(parts[2:])["fields"]["user"] == {"oov": None}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dualdnn.errors import ConfigError, DataError, LockError
+from dualdnn.errors import ConfigError, DataError, LockError, StaleChampionError
 from dualdnn.export.champion import champion_of
 from dualdnn.export.retention import prune
 from dualdnn.export.versions import last_version, version_numbers, versions_of
@@ -263,6 +263,25 @@ def test_a_prune_keeps_the_newest_and_what_is_in_use(store):
     # What the rollback target returned to is gone: further back it does not go.
     back = store.rollback()
     assert (back.version, back.previous) == (2, None)
+
+
+def test_a_prune_keeps_what_a_student_went_on_from(store):
+    store.add(6, 7, offline_version=2)
+    for version in (2, 6, 7):
+        store.promote(version)
+    assert [version.version for version in store.prune(1)] == [5, 4, 3, 1]
+    assert version_numbers(store.folder) == version_numbers(store.state) == [2, 6, 7]
+
+
+def test_a_candidate_replaces_no_other_champion_than_it_was_compared_with(store, candidate):
+    store.promote(3)
+    with pytest.raises(StaleChampionError, match="another champion by now, 3 instead of 2"):
+        store.publish(replaces=2)
+    assert (champion_of(store.folder).version, version_numbers(store.folder)[-1]) == (3, 5)
+    assert store.publish(replaces=3).version == 6
+    # Killed after the version stood, the same call still promotes it.
+    store.promote(3)
+    assert store.publish(replaces=5).version == 6
 
 
 def test_a_number_is_never_given_again_after_a_prune(store, candidate):

@@ -1,0 +1,47 @@
+"""Rows that were scored before they were learned: kept, joined, by day."""
+
+import datetime
+
+import numpy as np
+import pytest
+
+from dualdnn.errors import DataError
+from dualdnn.evaluation.metrics import auc
+from dualdnn.evaluation.progressive import ScoredRows, joined, read_scored_rows, results_by_day
+
+DAY = 86_400
+
+
+def rows(start, count, groups=True, seed=0):
+    rng = np.random.default_rng(seed)
+    return ScoredRows(
+        seconds=start + np.arange(count), labels=rng.integers(0, 2, count).astype(np.float32),
+        groups=rng.integers(0, 5, count) if groups else None,
+        logits={"online": rng.normal(size=count), "offline": rng.normal(size=count)})
+
+
+@pytest.mark.parametrize("groups", [True, False])
+def test_saved_and_read_again(tmp_path, groups):
+    given = rows(100, 7, groups)
+    given.save(tmp_path / "a.npz")
+    found = read_scored_rows(tmp_path / "a.npz")
+    assert (found.groups is None, set(found.logits), len(found)) == (
+        not groups, {"online", "offline"}, 7)
+    np.testing.assert_array_equal(found.logits["online"], given.logits["online"])
+    (tmp_path / "a.npz").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"a\.npz is not readable: .* Delete it"):
+        read_scored_rows(tmp_path / "a.npz")
+
+
+def test_days_are_those_of_the_rows_whatever_file_they_came_in():
+    first, second = rows(DAY - 3, 6), rows(DAY + 50, 5, seed=1)
+    every = joined([first, second])
+    found = results_by_day(every)
+    one, two = datetime.date(1970, 1, 1), datetime.date(1970, 1, 2)
+    assert {name: list(days) for name, days in found.items()} == {
+        "online": [one, two], "offline": [one, two]}
+    of_day = found["online"][two]
+    np.testing.assert_array_equal(of_day.labels, np.r_[first.labels[3:], second.labels])
+    np.testing.assert_array_equal(of_day.groups, np.r_[first.groups[3:], second.groups])
+    assert auc(of_day.labels, of_day.student) == auc(every.labels[3:], every.logits["online"][3:])
+    assert joined([first, rows(0, 2, groups=False)]).groups is None
