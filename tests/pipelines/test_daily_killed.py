@@ -20,7 +20,7 @@ def feed(tmp_path):
 
 @pytest.mark.parametrize(("step", "planned", "fewest"), [
     pytest.param(150, (JOB,), 2, id="some"),
-    pytest.param(8, (JOB, NEXT), 35, id="many", marks=pytest.mark.prove)])
+    pytest.param(8, (JOB, NEXT), 25, id="many", marks=pytest.mark.prove)])
 def test_a_kill_at_writes_and_the_same_command_again(feed, forks, step, planned, fewest):
     """Each try gets `step` writes further than where it starts; the last one ends the day."""
     kills, days = 0, []
@@ -87,9 +87,10 @@ def test_kills_at_random_times(feed, forks):
     for job, day in (JOB, NEXT, ("retrain", "window.as_of=2024-01-07"),
                      ("finetune", "window.as_of=2024-01-08")):
         days.append(day.split("=")[1])
-        for _ in range(12):
+        # Early ones first: a late one may find the day done, after which there is no more to kill.
+        for share in (0.1, 0.2, 0.3, 0.4, 0.6, 0.8):
             tried = forks.run(feed.folder, job, *feed.given, day,
-                              kill_after=rng.uniform(0.02, 0.7) * whole["seconds"])
+                              kill_after=rng.uniform(0.02, share) * whole["seconds"])
             assert tried["code"] in (0, KILLED), tried["said"]
             feed.check_standing()
             if tried["code"] == 0:
@@ -100,4 +101,4 @@ def test_kills_at_random_times(feed, forks):
         assert process.returncode == 0, said
         feed.check_agreement(days)
     print(f"{kills} kills")
-    assert kills >= 8
+    assert kills >= 6
