@@ -25,7 +25,8 @@ define NEEDS_PYTHON
 	echo "dualdnn needs Python 3.11 or newer, and $(PYTHON) is not." >&2; \
 	echo "Name another one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 endef
-# Each writes one table of the README.
+# Each writes one table of the README. Those of a log that nobody fetches are added by
+# make prove TWEETINGS=FOLDER.
 TABLES := benchmarks.training.throughput benchmarks.quality.core_table benchmarks.quality.feed_table \
 	benchmarks.data.readers benchmarks.data.encoding benchmarks.data.simulator benchmarks.data.large_feed \
 	benchmarks.daily.encode_one_day benchmarks.daily.two_hundred_days
@@ -35,12 +36,16 @@ TABLES := benchmarks.training.throughput benchmarks.quality.core_table benchmark
 run: $(STAMP)
 	$(BIN)/python -m pipelines.train reuse=true resume=true $(ARGS)
 
+# Two processes, a test file in one of them: some files are a story whose tests build on each other.
 test: lint
-	$(BIN)/python -m pytest -q -m "not prove"
+	$(BIN)/python -m pytest -q -m "not prove" --numprocesses 2 --dist loadfile
 
 prove: $(STAMP)
 	$(BIN)/python -m pytest -q -m prove
 	set -e; for table in $(TABLES); do $(BIN)/python -m $$table; done
+	test -z "$(TWEETINGS)" || $(BIN)/python -m benchmarks.quality.online_table --tweetings $(TWEETINGS)
+	test -z "$(TWEETINGS)" || $(BIN)/python -m pipelines.backtest data=movietweetings \
+		data.raw=$(TWEETINGS) start=2013-07-01 end=2013-09-05
 
 lint: $(STAMP)
 	$(BIN)/ruff check
