@@ -15,7 +15,7 @@ from dualdnn.export.outcomes import DONE, REJECTED
 from pipelines.daily_job import DailyJob, cost_of
 from pipelines.daily_steps import export_section, publish
 from pipelines.present import show_result
-from pipelines.record import RunRecord
+from pipelines.record import RunRecord, last_step
 from pipelines.runs import read_report
 
 
@@ -50,8 +50,8 @@ def conclude(
     write_report(job.run, found, history=trained["history"],
                  config_text=yaml.safe_dump(dict(job.plan.settings), sort_keys=False),
                  command=record.about["command"])
-    steps = [tower["best_step"] or 0 for tower in trained["progress"].values()]
-    record.close(read_report(job.run), max(steps, default=0))
+    closing = read_report(job.run)
+    record.close(closing, last_step(closing))
     job.finish(status, version, decision)
 
 

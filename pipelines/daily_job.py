@@ -25,6 +25,7 @@ from dualdnn.export.retention import prune
 from dualdnn.storage import lock
 from dualdnn.tracking import MlflowRegistry, default_uri
 from pipelines.daily_plan import DailyPlan
+from pipelines.record import last_step, open_record
 from pipelines.runs import configuration_hash, new_run, read_report, same_run
 
 _NOT_OF_THE_DAY = ("force",)
@@ -147,6 +148,8 @@ def daily_job(name: str, plan: DailyPlan, console: Console) -> Iterator[DailyJob
         ended = None if plan.force else same_run(outputs, name, settings, finished=True)
         if ended and not earlier:  # killed between its report and its outcome
             report = read_report(ended)
+            record = open_record(ended, name, plan.settings, towers.schema.name)
+            record.close(report, last_step(report))
             job(run=ended).finish(DONE, report["export"]["version"],
                                   Decision.from_dict(report["gate"]))
             console.print(f"{name} of {as_of} was done already: {ended}")

@@ -79,10 +79,13 @@ class RunRecord:
         self.mlflow.end(succeeded=True)
 
 
-@contextmanager
-def recorded(run: Path, job: str, settings: Mapping[str, Any],
-             data_name: str) -> Iterator[RunRecord]:
-    """Record a run; whatever ends it early is left in its report.
+def last_step(report: Mapping[str, Any]) -> int:
+    """The step that the metrics of a report belong to: the latest of its towers' best."""
+    return max((tower["best_step"] or 0 for tower in report["progress"].values()), default=0)
+
+
+def open_record(run: Path, job: str, settings: Mapping[str, Any], data_name: str) -> RunRecord:
+    """The record of a run that is new, or that an earlier try has left; nothing is written.
 
     Args:
         run: its folder; hold its lock where another process could write there.
@@ -90,7 +93,6 @@ def recorded(run: Path, job: str, settings: Mapping[str, Any],
         settings: of the job.
         data_name: names the experiment in mlflow where the settings do not.
     """
-    remove_leftovers(run)
     earlier, tracking = read_report(run), settings["tracking"]
     outputs = Path(settings["paths"]["outputs"])
     uri = tracking["uri"] or default_uri(outputs)
@@ -101,13 +103,21 @@ def recorded(run: Path, job: str, settings: Mapping[str, Any],
     about = {"command": command_of(job), "mlflow_run": mlflow.run_id, "tracking_uri": uri}
     # How the run was started, and what it read, is known from an earlier try.
     about |= {key: earlier[key] for key in ("command", "data", "lineage") if key in earlier}
-    record = RunRecord(run=run, job=job, mlflow=mlflow, about=about)
+    return RunRecord(run=run, job=job, mlflow=mlflow, about=about)
+
+
+@contextmanager
+def recorded(run: Path, job: str, settings: Mapping[str, Any],
+             data_name: str) -> Iterator[RunRecord]:
+    """Record a run; whatever ends it early is left in its report. See `open_record`."""
+    remove_leftovers(run)
+    record = open_record(run, job, settings, data_name)
     record.write("running")
     try:
         yield record
     except BaseException as error:
         record.write("failed", error=str(error) or type(error).__name__)
-        mlflow.end(succeeded=False)
+        record.mlflow.end(succeeded=False)
         if isinstance(error, KeyboardInterrupt) and job == "train":
             raise KeyboardInterrupt("interrupted; `python -m pipelines.train resume="
                                     f"{run}` goes on with it") from None

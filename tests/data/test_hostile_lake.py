@@ -862,7 +862,7 @@ RECORDS = r"dt=2024-01-02/a\.tfrecord"
     (lambda rows: [{n: v for n, v in row.items() if n != "age"} for row in rows],
      ": column `age` is missing in every example"),
     (lambda rows: [*rows[:3], b"no example", *rows[3:]], ", record 4: expected a tf.Example"),
-], ids=str)
+], ids=lambda one: one if isinstance(one, str) else "changed")
 def test_one_corruption_of_a_day_of_tfrecords(change, refused, root, tmp_path):
     with_records(root / "dt=2024-01-02" / "a.parquet", change)
     message = refusal_or_truth(root, tmp_path / "state")

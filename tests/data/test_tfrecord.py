@@ -322,7 +322,7 @@ def test_several_values_where_one_is_expected(refused, sound_columns, tmp_path, 
     ({"weight": pa.array([1.0, None, 1.0, 1.0])}, "weight `weight` must be finite and >= 0"),
     ({"user": pa.array([b"a", b"\xff", b"b", b"c"])}, "column `user` must be UTF-8 text"),
     ({"tags": pa.array([[b"\xff"], [], [], []])}, "column `tags` must be UTF-8 text"),
-], ids=str)
+], ids=lambda one: one if isinstance(one, str) else "".join(one))
 def test_columns_are_checked_as_those_of_parquet(refused, changes, message):
     assert message in refused(**changes)
 
