@@ -3,8 +3,11 @@
 import random
 import shutil
 
+import pyarrow.parquet as pq
 import pytest
 
+from dualdnn.export.versions import version_numbers
+from dualdnn.training.student_learner import open_student
 from tests.daily_feed import Feed
 from tests.forked_jobs import ForkedJobs
 
@@ -102,3 +105,37 @@ def test_kills_at_random_times(feed, forks):
         feed.check_agreement(days)
     print(f"{kills} kills")
     assert kills >= 6
+
+
+FOLLOW = ("scope=student", "source=dropped", "online.publish_rows=100", "online.idle_minutes=0")
+
+
+@pytest.mark.parametrize(("step", "fewest"), [
+    pytest.param(120, 1, id="some"), pytest.param(9, 15, id="many", marks=pytest.mark.prove)])
+def test_a_stream_is_killed_at_writes(feed, forks, step, fewest):
+    """Each try gets `step` writes further; every file is learned by the version that stands."""
+    assert forks.run(feed.folder, *JOB[:1], *feed.given, JOB[1])["code"] == 0
+    dropped = feed.folder / "dropped"
+    dropped.mkdir()
+    for day in (6, 7):
+        table = pq.read_table(feed.folder / "feed" / f"dt=2024-01-0{day}" / "part.parquet")
+        for part in range(2):
+            pq.write_table(table.slice(120 * part, 120), dropped / f"{day}-{part}.parquet")
+    kills, point = 0, step
+    while (tried := forks.run(feed.folder, "finetune", *feed.given, *FOLLOW,
+                              kill_at=point))["code"] == KILLED:
+        kills += 1
+        feed.check_standing()
+        point += step
+    assert tried["code"] == 0, tried["said"]
+    assert kills >= fewest
+    version = feed.check_standing()
+    overlay = open_student(feed.state / str(version) / "student")
+    assert sorted(overlay.about["files"]) == [f"{day}-{part}.parquet" for day in (6, 7)
+                                              for part in range(2)]
+    assert overlay.about["learned"][0] == 480
+    numbers = version_numbers(feed.exported)
+    assert (numbers, version) == (version_numbers(feed.state), numbers[-1])
+    feed.check_served(version)
+    for folder in (feed.exported, feed.state):
+        assert not list(folder.glob(".tmp-*"))
