@@ -26,7 +26,7 @@ def examples(tmp_path_factory):
 
 
 # The teacher overshoots and stops early, so that its table rests in what is resumed.
-SETTINGS = {"epochs": 3, "patience": 1, "evaluations_per_epoch": 2, "rates": {"teacher": 0.2}}
+SETTINGS = {"epochs": 3, "patience": 1, "evaluations_per_epoch": 2, "rates": {"teacher": 0.8}}
 
 
 class Interrupt(Exception):
@@ -149,7 +149,7 @@ def interrupted(examples, tmp_path_factory):
     ({"seed": 2}, "seed"),
     ({"epochs": 4}, "training"),
     ({"batch_size": 47}, "training"),
-    ({"rates": {"teacher": 0.2, "s0": 0.5}}, "optimizer of s0"),
+    ({"rates": {"teacher": 0.8, "s0": 0.5}}, "optimizer of s0"),
     ({"clip_norm": None}, "optimizer of teacher, optimizer of s0, optimizer of alone"),
     ({"table": TableOptimizerSettings(method="adagrad")},
      "optimizer of table shared, optimizer of table alone"),
