@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dualdnn.errors import ConfigError, DualDNNError, RejectedError
+from pipelines import interrupts
 
 _CONF = str(Path(__file__).resolve().parents[1] / "conf")
 DONE, FAILED, WRONG_CONFIGURATION, REJECTED = 0, 1, 2, 3
@@ -76,6 +77,7 @@ def start(job: str, main: Callable[[DictConfig], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv[1:] = _arguments(sys.argv[1:])
     codes: list[int] = []
+    interrupts.listen()
 
     @hydra.main(version_base="1.3", config_path=_CONF, config_name=job)
     def task(config: DictConfig) -> None:

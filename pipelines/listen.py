@@ -16,6 +16,7 @@ from rich.progress import (
 )
 
 from dualdnn.tracking import MlflowRun, TensorBoardWriter
+from pipelines import interrupts
 
 
 class TrainingListener:
@@ -37,19 +38,24 @@ class TrainingListener:
         self._news: dict[str, dict[str, float]] = {}
 
     def __enter__(self) -> TrainingListener:
+        interrupts.wait_for_steps(True)
         self._progress.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        interrupts.wait_for_steps(False)
         self._tell()
         if exception[0] is None:  # all is done, be it before the last step
             self._progress.update(self._task, total=self._step)
         self._progress.stop()
         self.tensorboard.flush()
         self.mlflow.flush()
+        if exception[0] is None:
+            interrupts.pass_on()
 
     def on_step(self, step: int, steps: int) -> None:
-        """Move the bar."""
+        """Move the bar; here an interrupt ends the training."""
+        interrupts.pass_on()
         self._tell()
         self._step, self._steps = step, steps
         self._progress.update(self._task, completed=step, total=steps)
