@@ -132,7 +132,8 @@ def build_trainer(examples, model, folder, *, listener=None, seed=1, rates=None,
 
 def weights_of(model, tower):
     """The dense weights of a tower and its embedding, as they are now."""
-    variables = [*model.network_variables(tower), *model.embedding_of(tower).trained_variables()]
+    variables = [*model.network_variables(tower),
+                 *(v for one in model.embeddings_of(tower) for v in one.trained_variables())]
     return [variable.numpy() for variable in variables]
 
 

@@ -306,8 +306,8 @@ class TrainStep:
             totals = [losses[tower]["total"] for tower in training]
         wanted = {tower: model.dense_variables(tower) for tower in training}
         # A table learns from the tower that owns it: it rests when that tower has stopped.
-        owned = {tower: [table.name for table in model.embedding_of(tower).trained_tables]
-                 if model.owns_embedding(tower) else [] for tower in training}
+        owned = {tower: [table.name for embedding in model.owned_embeddings(tower)
+                         for table in embedding.trained_tables] for tower in training}
         of_tables = {table: current[table] for tables in owned.values() for table in tables}
         dense, sparse = tape.gradient(totals, (wanted, of_tables),
                                       unconnected_gradients=tf.UnconnectedGradients.ZERO)

@@ -179,10 +179,9 @@ class Trainer:
 
     def _owned_tables(self, tower: str) -> list[TableOptimizer]:
         """The optimizers of the tables that learn from a tower."""
-        if not self.model.owns_embedding(tower):
-            return []
         return [self.train_step.table_optimizers[table.name]
-                for table in self.model.embedding_of(tower).trained_tables]
+                for embedding in self.model.owned_embeddings(tower)
+                for table in embedding.trained_tables]
 
     def _drop(self, tower: str, what: str) -> None:
         """Something of a tower is not finite: a student drops out, a teacher ends the run."""
@@ -241,12 +240,14 @@ class Trainer:
 
     def _judge(self, tower: str, value: float) -> None:
         if self.progress[tower].judge(value, self.step, self.settings.patience):
-            self.best.keep(self.model, tower, self._table_step(tower))
+            self.best.keep(self.model, tower, self.step, self._rested())
 
-    def _table_step(self, tower: str) -> int:
-        """The step that the values of a tower's embedding belong to."""
-        shared = self.model.embedding_of(tower) is self.model.embedding
-        return self.progress[TEACHER].best_step if shared and self._teacher_rests else self.step
+    def _rested(self) -> dict[str, int]:
+        """By embedding that rests with the teacher, the step that its values belong to."""
+        if not self._teacher_rests:
+            return {}
+        return {embedding.name: self.progress[TEACHER].best_step
+                for embedding in self.model.owned_embeddings(TEACHER)}
 
     def _rest_on_best_teacher(self) -> None:
         """The teacher has stopped: it and the embedding keep their best weights.
@@ -259,8 +260,7 @@ class Trainer:
         for table in self._owned_tables(TEACHER):
             table.settle()
         for tower, state in self.progress.items():
-            if state.status == "training" and (
-                    self.model.embedding_of(tower) is self.model.embedding):
+            if state.status == "training" and self.model.reads_shared(tower):
                 state.waited = 0
 
     def _finish(self) -> None:
