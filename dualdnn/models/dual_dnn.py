@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
-from dualdnn.distillation.losses import label_loss
-from dualdnn.distillation.objective import Objective, weighted_mean
+from dualdnn.distillation.losses import label_loss, weighted_mean
+from dualdnn.distillation.objective import Objective
 from dualdnn.errors import ConfigError
 from dualdnn.layers.embedding import EmbeddingTable
 from dualdnn.layers.embedding_reader import EmbeddingReader
@@ -35,6 +35,7 @@ class StudentTower:
         projections: one per pair of `objective.hints`, where hints are used.
         extra: an embedding that it learns itself, of some fields; it reads these there, and the
             others in `embedding`.
+        after_teacher: starts when the teacher has finished, instead of together with it.
     """
 
     network: Student
@@ -42,6 +43,7 @@ class StudentTower:
     objective: Objective
     projections: Sequence[HintProjection] = field(default=())
     extra: SharedEmbedding | None = None
+    after_teacher: bool = False
 
     @property
     def embeddings(self) -> list[SharedEmbedding]:
@@ -65,6 +67,17 @@ class StudentTower:
         stop = self.objective.stop_gradient
         through_input = self.embedding is embedding and not stop.embedding
         return through_input or (self.objective.distills and not stop.teacher)
+
+    @property
+    def consolidation(self) -> Objective | None:
+        """What it goes on to learn from once the teacher has finished; None for nothing.
+
+        That is for students that learned while the teacher moved: those that start later have
+        listened to nothing but the finished teacher.
+        """
+        if self.after_teacher or self.moves(self.embedding):
+            return None
+        return self.objective.consolidated()
 
 
 class DualDNN(tfrs.models.Model):
@@ -110,6 +123,9 @@ class DualDNN(tfrs.models.Model):
                               "Rename a student.")
         for student in students:
             _check_projections(student, teacher)
+            if student.after_teacher and student.moves(embedding):
+                raise ConfigError(f"student {student.name} starts when the teacher has finished, "
+                                  "so that its losses cannot move it. Leave its stop-gradients on.")
         self.embedding = embedding
         self.teacher = teacher
         self.students = {student.name: student for student in students}
@@ -257,8 +273,16 @@ class DualDNN(tfrs.models.Model):
         vectors, linear = side_by_side(inputs)
         return network(vectors, linear, step, training=training)
 
+    def objective_of(self, student: str, consolidating: Collection[str] = ()) -> Objective:
+        """What a student learns from now; those of `consolidating` from logits alone."""
+        found = self.students[student]
+        consolidation = found.consolidation if student in consolidating else None
+        return consolidation or found.objective
+
     def tower_losses(
-        self, outputs: Mapping[str, TowerOutput], labels: tf.Tensor, weights: tf.Tensor
+        self, outputs: Mapping[str, TowerOutput], labels: tf.Tensor, weights: tf.Tensor,
+        *, consolidating: Collection[str] = (),
+        now: Mapping[str, Mapping[str, tf.Tensor]] | None = None,
     ) -> dict[str, dict[str, tf.Tensor]]:
         """Scalar losses by tower and name; `total` is what the tower minimises.
 
@@ -266,6 +290,9 @@ class DualDNN(tfrs.models.Model):
             outputs: of `forward`, the teacher's among them where a student listens to it.
             labels: `(batch_size,)`.
             weights: `(batch_size,)`.
+            consolidating: students that learn from the teacher's logits alone.
+            now: by student the scheduled values of this step; without them those that the
+                schedules are factors of.
         """
         teacher = outputs.get(TEACHER)
         losses: dict[str, dict[str, tf.Tensor]] = {}
@@ -276,17 +303,18 @@ class DualDNN(tfrs.models.Model):
                 of_labels = weighted_mean(label_loss(labels, output.logits), weights)
                 losses[name] = {"label_loss": of_labels, "total": of_labels}
                 continue
-            student = self.students[name]
+            objective = self.objective_of(name, consolidating)
             hints = [] if teacher is None else [
                 (project(output.hidden[mine]), teacher.hidden[theirs])
                 for project, (theirs, mine) in zip(
-                    student.projections, student.objective.hints, strict=False
+                    self.students[name].projections, objective.hints, strict=False
                 )
             ]
             losses[name] = dict(
-                student.objective.losses(
+                objective.losses(
                     labels=labels, weights=weights, student_logits=output.logits,
                     teacher_logits=None if teacher is None else teacher.logits, hints=hints,
+                    now=(now or {}).get(name),
                 )
             )
         return losses

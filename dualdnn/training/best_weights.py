@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from dualdnn.errors import DataError
+from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.checkpoint import read_arrays, read_state, save_checkpoint
 
@@ -60,9 +61,18 @@ class BestWeights:
 
     def load_into(self, model: DualDNN, tower: str) -> None:
         """Put a tower's best weights and its embeddings into the model."""
-        variables = [*model.network_variables(tower),
-                     *(v for one in model.embeddings_of(tower) for v in one.trained_variables())]
-        for variable, value in zip(variables, self.of_tower(tower), strict=True):
+        self._load(model, tower, model.embeddings_of(tower))
+
+    def load_owned(self, model: DualDNN, tower: str) -> None:
+        """Put back what a tower trains itself; an embedding of others stays as it is."""
+        self._load(model, tower, model.owned_embeddings(tower))
+
+    def _load(self, model: DualDNN, tower: str, embeddings: Sequence[SharedEmbedding]) -> None:
+        pairs = [*zip(model.network_variables(tower), self.dense[tower], strict=True)]
+        for one in embeddings:
+            values = self.tables[one.name, self.table_steps[tower][one.name]]
+            pairs += zip(one.trained_variables(), values, strict=True)
+        for variable, value in pairs:
             variable.assign(value)
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray | tf.Variable], dict[str, Any]]:

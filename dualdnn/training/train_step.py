@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,10 @@ class _Found(NamedTuple):
     cells: tf.Tensor
     unique: tf.Tensor
     position: tf.Tensor
+
+
+# The towers that learn, and those of them that consolidate.
+_Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class TrainStep:
@@ -74,7 +78,7 @@ class TrainStep:
             for tower in model.towers
         }
         self._first_values = [variable.numpy() for variable in self._dense_variables()]
-        self._compiled: dict[tuple[str, ...], tf.types.experimental.ConcreteFunction] = {}
+        self._compiled: dict[_Key, tf.types.experimental.ConcreteFunction] = {}
         self._scores: dict[str, tf.types.experimental.ConcreteFunction] = {}
 
     def _variables_of_tower(self, tower: str) -> list[tf.Variable]:
@@ -158,12 +162,23 @@ class TrainStep:
             for part in parts:
                 part.exchange()
 
-    def is_compiled(self, training: Sequence[str]) -> bool:
+    def is_compiled(self, training: Sequence[str], consolidating: Collection[str] = ()) -> bool:
         """Has this set of towers taken a step before?"""
-        return tuple(training) in self._compiled
+        return self._key(training, consolidating) in self._compiled
+
+    @staticmethod
+    def _key(training: Sequence[str], consolidating: Collection[str]) -> _Key:
+        return tuple(training), tuple(one for one in training if one in consolidating)
+
+    def _scheduled(self, key: _Key) -> list[tuple[str, str]]:
+        """(student, name) of the values that are given anew at each step."""
+        training, consolidating = key
+        return [(tower, name) for tower in training if tower in self.model.students
+                for name in self.model.objective_of(tower, consolidating).scheduled]
 
     def run(
-        self, training: Sequence[str], batch: Batch, step: int
+        self, training: Sequence[str], batch: Batch, step: int, *,
+        progress: Mapping[str, float] | None = None, consolidating: Collection[str] = (),
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
         """Take one step.
 
@@ -173,26 +188,33 @@ class TrainStep:
             training: towers that learn; those that they hear also answer, see `DualDNN.asked`.
             batch: the examples.
             step: number of finished steps.
+            progress: by student whose objective has schedules, the share of its steps done.
+            consolidating: students that learn from the teacher's logits alone.
 
         Returns:
             losses by tower and name, and for each tower of `training` whether its update was
             finite.
         """
-        key = tuple(training)
+        key = self._key(training, consolidating)
+        scheduled = self._scheduled(key)
         if key not in self._compiled:
             schema = self.model.embedding.schema
             compiled = tf.function(
-                lambda rows, dense, labels, weights, step: self._step(
-                    key, Batch(rows, dense, labels, weights), step),
+                lambda rows, dense, labels, weights, step, values: self._step(
+                    key, Batch(rows, dense, labels, weights), step, values),
                 autograph=False,  # there is nothing to convert, and looking takes long
             )
             self._compiled[key] = compiled.get_concrete_function(
                 tf.TensorSpec((None, schema.width), tf.int32),
                 tf.TensorSpec((None, schema.dense_width), tf.float32),
                 tf.TensorSpec((None,), tf.float32), tf.TensorSpec((None,), tf.float32),
-                tf.TensorSpec((), tf.int64),
+                tf.TensorSpec((), tf.int64), tf.TensorSpec((len(scheduled),), tf.float32),
             )
-        return self._compiled[key](*map(tf.constant, batch), tf.constant(step, tf.int64))
+        # Given, not compiled in, so that no step is compiled twice.
+        values = [self.model.objective_of(tower, consolidating).value_at(
+            name, (progress or {})[tower]) for tower, name in scheduled]
+        return self._compiled[key](*map(tf.constant, batch), tf.constant(step, tf.int64),
+                                   tf.constant(values, tf.float32, (len(values),)))
 
     def score(self, tower: str, rows: np.ndarray, dense: np.ndarray,
               since: Mapping[str, int]) -> np.ndarray:
@@ -289,9 +311,12 @@ class TrainStep:
         return pooled
 
     def _step(
-        self, training: Sequence[str], batch: Batch, step: tf.Tensor
+        self, key: _Key, batch: Batch, step: tf.Tensor, scheduled: tf.Tensor
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
-        model = self.model
+        model, (training, consolidating) = self.model, key
+        now: dict[str, dict[str, tf.Tensor]] = {}
+        for i, (tower, name) in enumerate(self._scheduled(key)):
+            now.setdefault(tower, {})[name] = scheduled[i]
         towers = model.asked(training)
         found, current = self._read(towers, batch.rows, TableOptimizer.read)
         unique = {part.table.name: one.unique
@@ -302,7 +327,8 @@ class TrainStep:
             tape.watch(list(current.values()))
             pooled = self._pooled(towers, batch.dense, found, current)
             outputs = model.forward(pooled, step, towers, training=True)
-            losses = model.tower_losses(outputs, batch.labels, batch.weights)
+            losses = model.tower_losses(outputs, batch.labels, batch.weights,
+                                        consolidating=consolidating, now=now)
             totals = [losses[tower]["total"] for tower in training]
         wanted = {tower: model.dense_variables(tower) for tower in training}
         # A table learns from the tower that owns it: it rests when that tower has stopped.

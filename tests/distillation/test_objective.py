@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from dualdnn.distillation.losses import label_loss
-from dualdnn.distillation.objective import Objective, StopGradient, weighted_mean
+from dualdnn.distillation.losses import weighted_mean
+from dualdnn.distillation.objective import Objective, StopGradient
 
 EVERYTHING = Objective(label_weight=0.5, soft_label_weight=0.7, temperature=2.0, logit_weight=0.3,
                        hint_weight=0.2, hints=((0, 0),))
