@@ -48,6 +48,11 @@ class Scheme:
     instead: Mapping[str, Any] = field(default_factory=dict)
     tuned_as: str = "student"
 
+    @property
+    def _unscheduled(self) -> list[str]:
+        """Parts without schedules: those that are off, and labels that have nothing beside them."""
+        return [part for part in PARTS if part not in self.parts or len(self.parts) == 1]
+
     def masked(self, objective: Objective) -> Objective:
         """The objective of a run as a student of this scheme has it.
 
@@ -61,9 +66,8 @@ class Scheme:
         changes: dict[str, Any] = {PARTS[part][0]: 0.0 for part in off}
         if "hint" in off:
             changes["hints"] = ()
-        constant = {name: Schedule() for part in off for name in _scheduled(part)}
-        if constant:
-            changes["schedule"] = replace(objective.schedule, **constant)
+        changes["schedule"] = replace(objective.schedule, **{
+            name: Schedule() for part in self._unscheduled for name in _scheduled(part)})
         if self.moves_embedding:
             changes["stop_gradient"] = StopGradient(embedding=False)
         found = replace(objective, **changes)
@@ -84,10 +88,15 @@ class Scheme:
         asked = {**own, **{f"schedule.{name}": value for name, value in
                            (own.get("schedule") or {}).items()}}
         for part in (part for part in PARTS if part not in self.parts):
-            for name in (*PARTS[part], *(f"schedule.{name}" for name in _scheduled(part))):
+            for name in PARTS[part]:
                 if name in asked and not (name == PARTS[part][0] and asked[name] == 0):
                     found.append(f"{where}.{name}: scheme {self.name} has no {part} loss, only "
                                  f"{has}. Remove it, or choose another scheme for this student.")
+        for name in (name for part in self._unscheduled for name in _scheduled(part)):
+            if f"schedule.{name}" in asked:
+                found.append(f"{where}.schedule.{name}: scheme {self.name} has no schedule of it: "
+                             f"its losses are {has}. Remove it, or choose another scheme for this "
+                             "student.")
         if any(getattr(objective, name) for name in WEIGHTS) and not any(
                 getattr(self.masked(objective), name) for name in WEIGHTS):
             found.append(f"{where}: scheme {self.name} has {has} loss only, and its weight is 0, "

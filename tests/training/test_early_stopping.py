@@ -7,33 +7,13 @@ import pytest
 
 from dualdnn.distillation.objective import Objective
 from dualdnn.models.dual_dnn import TEACHER
+from tests.scripted_validation import ScriptedValidation
 from tests.tiny_run import EVERYTHING, build_model, build_trainer, open_tiny, weights_of
 
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
     return open_tiny(tmp_path_factory.mktemp("feed"))
-
-
-class ScriptedValidation:
-    """Answers as well as the script says, and remembers what it was asked to score.
-
-    A logit of `quality` for clicks and `-quality` for the others: the higher, the lower the log
-    loss. Log loss and not AUC, which would be 1 for all of them.
-    """
-
-    def __init__(self, trainer, script):
-        self.trainer, self.script = trainer, script
-        self.labels = trainer.examples.labels[trainer.examples.split.valid]
-        self.seen = {tower: [] for tower in script}
-
-    def __call__(self, rows, towers, dense=None):
-        answers = {}
-        for tower in towers:
-            quality = self.script[tower][len(self.seen[tower])]
-            self.seen[tower].append(weights_of(self.trainer.model, tower))
-            answers[tower] = (quality * (2 * self.labels - 1)).astype(np.float32)
-        return answers
 
 
 def run_script(examples, folder, script, *, patience=2, epochs=10, **training):
