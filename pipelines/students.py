@@ -186,9 +186,10 @@ def unclean_teacher_mistakes(students: Sequence[StudentPlan]) -> list[str]:
                  if student.name not in moving and student.needs_teacher]
     if not moving or not disturbed:
         return []
-    return [f"{', '.join(moving)} move(s) the teacher's embedding or the teacher itself "
-            f"(rocket_launching, or stop_gradient: false), so {', '.join(disturbed)} would not see "
-            f"the clean teacher. Give these a run of their own; only scheme {ALONE} can go along."]
+    who = f"student {moving[0]} moves" if len(moving) == 1 else f"students {', '.join(moving)} move"
+    return [f"{who} the teacher or its embedding (rocket_launching, or a stop_gradient of false), "
+            f"so {', '.join(disturbed)} would not see the clean teacher. Give these a run of their "
+            f"own; only scheme {ALONE} can go along."]
 
 
 def controls_of(student: StudentPlan, controls: Sequence[str],
