@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,20 +14,9 @@ from dualdnn.data.row_map import RowMap
 from dualdnn.data.row_map_growth import Growth
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.averaging import ENDLESS, DenseAverage
+from dualdnn.training.batch_reader import BatchReader
 from dualdnn.training.settings import DenseOptimizerSettings
 from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
-
-
-class _Found(NamedTuple):
-    """The cells of some tables in a batch, `(batch_size, cells)`, and the rows among them.
-
-    `cells`, flat, equals `unique` gathered at `position`.
-    """
-
-    cells: tf.Tensor
-    unique: tf.Tensor
-    position: tf.Tensor
-
 
 # The towers that learn, and those of them that consolidate.
 _Key = tuple[tuple[str, ...], tuple[str, ...]]
@@ -62,6 +50,7 @@ class TrainStep:
                                        averaging=averaging)
             for table in model.tables(model.towers)
         }
+        self._reader = BatchReader(model, self.table_optimizers)
         self.dense_settings = dict(dense_settings)
         self.dense_optimizers = {}
         for tower in model.towers:
@@ -236,9 +225,9 @@ class TrainStep:
         if tower not in self._scores:
             def scored(rows: tf.Tensor, dense: tf.Tensor, since: tf.Tensor) -> tf.Tensor:
                 steps = dict(zip(tables, tf.unstack(since, len(tables)), strict=True))
-                found, values = self._read([tower], rows, lambda optimizer, unique: (
+                found, values = self._reader.read([tower], rows, lambda optimizer, unique: (
                     optimizer.served(unique, steps[optimizer.table.name])))
-                pooled = self._pooled([tower], dense, found, values)
+                pooled = self._reader.pooled([tower], dense, found, values)
                 outputs = self.model.forward(pooled, tf.constant(0, tf.int64), [tower])
                 return outputs[tower].logits
 
@@ -255,61 +244,6 @@ class TrainStep:
         finally:
             average.exchange()
 
-    def _read(
-        self, towers: Sequence[str], rows: tf.Tensor,
-        values_of: Callable[[TableOptimizer, tf.Tensor], list[tf.Tensor]],
-    ) -> tuple[dict[str, list[_Found]], dict[str, list[tf.Tensor]]]:
-        """The distinct rows of every table in a batch.
-
-        Args:
-            towers: whose embeddings are read.
-            rows: `(batch_size, width)`.
-            values_of: of an optimizer and distinct rows of its table, what is read of them.
-
-        Returns:
-            by embedding what was found for each part of its reader, and by table that learns the
-            values of its distinct rows, to be differentiated by.
-        """
-        found: dict[str, list[_Found]] = {}
-        values: dict[str, list[tf.Tensor]] = {}
-        # Tables that are read at the same cells, of several embeddings, share their unique rows.
-        unique: dict[tuple[int, ...] | None, _Found] = {}
-        for embedding in self.model.embeddings(towers):
-            found[embedding.name] = []
-            for part in self.model.reader(embedding).parts:
-                if part.columns not in unique:
-                    cells = part.rows(rows)
-                    unique[part.columns] = _Found(cells, *tf.unique(tf.reshape(cells, [-1])))
-                one = unique[part.columns]
-                found[embedding.name].append(one)
-                if part.table.trainable:
-                    optimizer = self.table_optimizers[part.table.name]
-                    values[part.table.name] = values_of(optimizer, one.unique)
-        return found, values
-
-    def _pooled(
-        self, towers: Sequence[str], dense: tf.Tensor, found: Mapping[str, Sequence[_Found]],
-        values: Mapping[str, Sequence[tf.Tensor]],
-    ) -> dict[str, list[tf.Tensor]]:
-        """By embedding what its reader makes of the values."""
-        pooled = {}
-        for embedding in self.model.embeddings(towers):
-            reader = self.model.reader(embedding)
-            columns = []
-            for part, one in zip(reader.parts, found[embedding.name], strict=True):
-                if part.table.trainable:
-                    cells = one.cells.shape[1]
-                    columns.append([
-                        tf.reshape(tf.gather(value, one.position), (-1, cells, value.shape[1]))
-                        for value in values[part.table.name]
-                    ])
-                else:
-                    columns.append([tf.gather(column, one.cells)
-                                    for column in part.table.columns()])
-            rows = [one.cells for one in found[embedding.name]]
-            pooled[embedding.name] = reader.combine(rows, columns, dense)
-        return pooled
-
     def _step(
         self, key: _Key, batch: Batch, step: tf.Tensor, scheduled: tf.Tensor
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
@@ -318,14 +252,14 @@ class TrainStep:
         for i, (tower, name) in enumerate(self._scheduled(key)):
             now.setdefault(tower, {})[name] = scheduled[i]
         towers = model.asked(training)
-        found, current = self._read(towers, batch.rows, TableOptimizer.read)
+        found, current = self._reader.read(towers, batch.rows, TableOptimizer.read)
         unique = {part.table.name: one.unique
                   for embedding in model.embeddings(towers)
                   for part, one in zip(model.reader(embedding).parts, found[embedding.name],
                                        strict=True)}
         with tf.GradientTape() as tape:
             tape.watch(list(current.values()))
-            pooled = self._pooled(towers, batch.dense, found, current)
+            pooled = self._reader.pooled(towers, batch.dense, found, current)
             outputs = model.forward(pooled, step, towers, training=True)
             losses = model.tower_losses(outputs, batch.labels, batch.weights,
                                         consolidating=consolidating, now=now)

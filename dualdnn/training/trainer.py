@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from dualdnn.training.checkpoint import CheckpointFolder, restore
 from dualdnn.training.phases import TOGETHER, Phase, after_teacher, together
 from dualdnn.training.progress import Progress
 from dualdnn.training.row_order import RowOrder
+from dualdnn.training.run_identity import run_identity
 from dualdnn.training.scoring import Scorer
 from dualdnn.training.settings import TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizer
@@ -314,23 +314,8 @@ class Trainer:
 
     # --- checkpoints ---
 
-    def _configuration(self) -> dict[str, Any]:
-        """What a checkpoint and the run that resumes it must agree on, by name."""
-        parts = {name: [len(index), int(index.sum())]
-                 for name, index in vars(self.examples.split).items()}
-        described = {
-            "seed": self.seed, "training": asdict(self.settings),
-            "data": {"fingerprint": self.examples.fingerprint, **parts},
-            "after the teacher": [name for name, student in self.model.students.items()
-                                  if student.after_teacher],
-            **{f"objective of {name}": asdict(student.objective)
-               for name, student in self.model.students.items()},
-            **{f"optimizer of {tower}": asdict(settings)
-               for tower, settings in self.train_step.dense_settings.items()},
-            **{f"optimizer of table {name}": asdict(optimizer.settings)
-               for name, optimizer in self.train_step.table_optimizers.items()},
-        }
-        return json.loads(json.dumps(described))
+    def _identity(self) -> dict[str, Any]:
+        return run_identity(self.train_step, self.examples, self.settings, self.seed)
 
     def checkpoints(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -345,8 +330,7 @@ class Trainer:
             "timed_examples": self.timed_examples, "teacher_rests": self._teacher_rests,
             "progress": {tower: asdict(p) for tower, p in self.progress.items()},
             "running": [[*key, *value] for key, value in self._running.items()],
-            "phase": asdict(self.phase), "best": best_state,
-            "configuration": self._configuration(),
+            "phase": asdict(self.phase), "best": best_state, "configuration": self._identity(),
         })
 
     def resume(self) -> bool:
@@ -355,7 +339,7 @@ class Trainer:
         Raises:
             DataError: the checkpoint belongs to another configuration.
         """
-        newest = self._checkpoints.newest(self._configuration())
+        newest = self._checkpoints.newest(self._identity())
         if newest is None:
             return False
         folder, state, arrays = newest
