@@ -17,9 +17,8 @@ START: Mapping[str, Any] = {
 # One step after the other, each from the best so far. L2 first: it matters most.
 STEPS: Sequence[Sequence[Mapping[str, Any]]] = (
     [{"embedding_l2": l2} for l2 in (1e-5, 1e-4, 3e-4, 3e-3, 1e-2)],
-    [{"learning_rate": rate} for rate in (5e-4, 2e-3)],
+    [{"learning_rate": rate} for rate in (5e-4,)],
     [{"dropout": 0.2}],
-    [{"hidden_units": [400, 400, 400]}],
     # FuxiCTR's own stopping rule: once a pass, a tenth of the rate where it does not improve.
     [{"evaluations_per_epoch": 1, "patience": 2, "reduce_lr_on_plateau": True}],
 )
