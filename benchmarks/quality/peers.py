@@ -110,15 +110,15 @@ def show(name: str, examples: Examples, ours: Mapping[str, Scored],
     test = examples.split.test
     print(f"\n### {name}: {len(test)} test rows\n\n"
           "| | AUC | log loss | log loss, validation |\n|---|---|---|---|")
-    valid_loss = {}
+    valid_losses = {}
     for system, scored in {**ours, **peers}.items():
         cells = []
         for metric, part in ((auc, "test"), (log_loss, "test"), (log_loss, "valid")):
             values = [metric(labels[part], logits) for logits in getattr(scored, part)]
             cells.append(f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}")
-        valid_loss[system] = float(np.mean(values))
+        valid_losses[system] = np.mean([log_loss(labels["valid"], z) for z in scored.valid])
         print(f"| {system} | {' | '.join(cells)} |")
-    best = min(peers, key=lambda peer: valid_loss[peer])
+    best = min(peers, key=lambda peer: valid_losses[peer])
     print(f"\nBest peer by validation: {best}.\n\n| ours − peer | "
           + " | ".join(f"{_TITLES[metric]} | p" for metric in PAIRED_METRICS)
           + " |\n|---|---|---|---|---|")
