@@ -17,7 +17,7 @@ from dualdnn.export.saved_model import encoded_inputs, size_in_bytes, write_save
 from dualdnn.export.student import serving_graph
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.training.best_weights import BestWeights
-from dualdnn.training.measure import measure
+from dualdnn.training.measure import measure, measure_members
 from pipelines.plan import Plan
 
 _TIMED_ROWS = 500
@@ -68,6 +68,8 @@ def measured_sections(
     report: dict[str, Any] = {"students": students}
     if TEACHER in measured:  # a student that goes on alone comes without it
         report["teacher"] = measured[TEACHER]
+        if members := measure_members(model, best, examples, index):
+            report["teacher"]["towers"] = members
     if students:
         report["control"] = next(iter(students.values()))["control"]
     return {**report, "towers": list(measured)}, logits
