@@ -18,13 +18,13 @@ from dualdnn.layers.hint import HintProjection
 from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
 from dualdnn.models.student import Student
-from dualdnn.models.teacher import Teacher
 from dualdnn.schema import Schema
 from dualdnn.training.learner import Learner, StoredState
 from dualdnn.training.student_learner import StudentLearner
 from dualdnn.training.train_step import TrainStep
 from dualdnn.training.trainer import Listener, Trainer
 from pipelines.plan import Plan, StudentPlan
+from pipelines.teachers import build_teacher
 
 _log = logging.getLogger("dualdnn")
 
@@ -57,11 +57,6 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
         )
 
     shared = embedding("shared", linear=plan.teacher.linear, privileged=True)
-    teacher = Teacher(
-        interactions=plan.interactions, hidden_units=plan.teacher.hidden_units,
-        activation=plan.teacher.activation, dropout=plan.teacher.dropout, seed=plan.seed,
-        name=TEACHER,
-    )
 
     def tower(student: StudentPlan) -> StudentTower:
         network = Student(
@@ -85,7 +80,11 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
             ],
         )
 
-    return DualDNN(embedding=shared, teacher=teacher, owner=owner,
+    return DualDNN(embedding=shared, teacher=build_teacher(plan.teacher, plan.seed, TEACHER),
+                   teacher_embeddings=[
+                       embedding(f"{TEACHER}.{name}", linear=linear, privileged=True)
+                       for name, linear in plan.teacher.own_embeddings.items()],
+                   owner=owner,
                    students=[tower(student) for student in [*plan.students, *plan.controls]])
 
 

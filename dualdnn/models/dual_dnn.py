@@ -17,7 +17,7 @@ from dualdnn.layers.hint import HintProjection
 from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
-from dualdnn.models.teacher_pool import PoolOutput, TeacherPool
+from dualdnn.models.teacher_pool import TeacherPool
 from dualdnn.models.towers import TowerInput, TowerOutput, side_by_side, tower_input
 from dualdnn.schema import Field
 
@@ -255,7 +255,7 @@ class DualDNN(tfrs.models.Model):
         towers: Sequence[str] | None = None,
         training: bool = False,
         scores: tf.Tensor | None = None,
-    ) -> dict[str, TowerOutput | PoolOutput]:
+    ) -> dict[str, TowerOutput]:
         """Score a batch with every tower, or with the named ones and the teacher.
 
         Args:
@@ -283,8 +283,7 @@ class DualDNN(tfrs.models.Model):
         return inputs if places is None else [tf.gather(one, places, axis=1) for one in inputs]
 
     def answer(self, tower: str, inputs: Sequence[TowerInput], step: tf.Tensor,
-               training: bool = False,
-               scores: tf.Tensor | None = None) -> TowerOutput | PoolOutput:
+               training: bool = False, scores: tf.Tensor | None = None) -> TowerOutput:
         """Score a batch with one tower.
 
         Args:
@@ -306,7 +305,7 @@ class DualDNN(tfrs.models.Model):
         return consolidation or found.objective
 
     def tower_losses(
-        self, outputs: Mapping[str, TowerOutput | PoolOutput], labels: tf.Tensor, weights: tf.Tensor,
+        self, outputs: Mapping[str, TowerOutput], labels: tf.Tensor, weights: tf.Tensor,
         *, consolidating: Collection[str] = (),
         now: Mapping[str, Mapping[str, tf.Tensor]] | None = None,
     ) -> dict[str, dict[str, tf.Tensor]]:

@@ -66,7 +66,8 @@ class Teacher(keras.Model):
         """
         flat = tf.reshape(shared, (-1, shared.shape[1] * shared.shape[2]))
         hidden = self.mlp(flat, step, training=training)
-        joined, terms = [], []
+        joined: list[tf.Tensor] = []
+        terms: list[tf.Tensor] = []
         for layer in self.interactions:
             (terms if getattr(layer, "is_logit", False) else joined).append(layer(shared))
         joined.append(hidden[-1] if hidden else flat)

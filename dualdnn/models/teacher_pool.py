@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import tensorflow as tf
 import tf_keras as keras
@@ -13,7 +12,7 @@ from dualdnn.distillation.losses import label_loss, weighted_mean
 from dualdnn.errors import ConfigError
 from dualdnn.layers.mlp import MLP
 from dualdnn.models.teacher import Teacher
-from dualdnn.models.towers import TowerInput
+from dualdnn.models.towers import TowerInput, TowerOutput
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +29,6 @@ class PoolTower:
     network: Teacher
     embedding: int = 0
     linear: bool = True
-
-
-class PoolOutput(NamedTuple):
-    """The outputs of a pool, as a `TowerOutput` has them and by member.
-
-    Attributes:
-        logits: `(batch_size,)` of the pool.
-        hidden: of the tower that gives the hints, each `(batch_size, units)`.
-        members: `(batch_size, members)` logits, in the order of `TeacherPool.members`.
-        gate: `(batch_size, members)` shares of the members in the pool's logit; each row sums
-            to 1.
-    """
-
-    logits: tf.Tensor
-    hidden: list[tf.Tensor]
-    members: tf.Tensor
-    gate: tf.Tensor
 
 
 class TeacherPool(keras.Model):
@@ -123,7 +105,7 @@ class TeacherPool(keras.Model):
         scores: tf.Tensor | None,
         step: tf.Tensor,
         training: bool = False,
-    ) -> PoolOutput:
+    ) -> TowerOutput:
         """Score a batch.
 
         Args:
@@ -152,20 +134,20 @@ class TeacherPool(keras.Model):
         hidden = answers[self._hint_from].hidden
         if self.gate is None:
             gate = tf.ones_like(members) * tf.constant(self._shares)
-            return PoolOutput(tf.reduce_sum(gate * members, axis=1), hidden, members, gate)
+            return TowerOutput(tf.reduce_sum(gate * members, axis=1), hidden, members, gate)
         shared = tf.stop_gradient(vectors[0])
         flat = tf.reshape(shared, (-1, shared.shape[1] * shared.shape[2]))
         gate = tf.nn.softmax(self.gate(flat))
         combined = tf.reduce_sum(gate * tf.stop_gradient(members), axis=1)
-        return PoolOutput(combined, hidden, members, gate)
+        return TowerOutput(combined, hidden, members, gate)
 
     def answer(self, inputs: Sequence[TowerInput], scores: tf.Tensor | None, step: tf.Tensor,
-               training: bool = False) -> PoolOutput:
+               training: bool = False) -> TowerOutput:
         """`call`, of the teacher's inputs from each of its embeddings."""
         return self([one.vectors for one in inputs], [one.linear for one in inputs], scores, step,
                     training=training)
 
-    def losses(self, output: PoolOutput, labels: tf.Tensor,
+    def losses(self, output: TowerOutput, labels: tf.Tensor,
                weights: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scalar losses by name; `total` is what the towers and the gate minimise.
 
@@ -174,6 +156,7 @@ class TeacherPool(keras.Model):
             labels: `(batch_size,)`.
             weights: `(batch_size,)`.
         """
+        assert output.members is not None, "not of a pool"
         of_pool = weighted_mean(label_loss(labels, output.logits), weights)
         of_towers = {name: weighted_mean(label_loss(labels, output.members[:, i]), weights)
                      for i, name in enumerate(self.towers)}
