@@ -70,6 +70,8 @@ class RunRecord:
     def close(self, report: Mapping[str, Any], step: int) -> None:
         """Pass the final metrics and the files on to mlflow."""
         towers = {"teacher": report.get("teacher", {}), **report["students"]}
+        towers |= {f"teacher.{member}": numbers
+                   for member, numbers in towers["teacher"].get("towers", {}).items()}
         for tower, numbers in towers.items():
             for metric, value in numbers.items():
                 if isinstance(value, float | int):

@@ -70,6 +70,8 @@ def measured_sections(
         report["teacher"] = measured[TEACHER]
         if members := measure_members(model, best, examples, index):
             report["teacher"]["towers"] = members
+        if model.scored:
+            report["teacher"]["untimed"] = model.scored
     if students:
         report["control"] = next(iter(students.values()))["control"]
     return {**report, "towers": list(measured)}, logits

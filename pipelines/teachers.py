@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hydra
 import tf_keras as keras
-from hydra.errors import InstantiationException
 
 from dualdnn.config import parse
 from dualdnn.models.teacher import Teacher
 from dualdnn.models.teacher_pool import PoolTower, TeacherPool, pool_mistakes
+from pipelines.interactions import interactions_from
 from pipelines.runs import read_report
 from pipelines.settings import NetworkSettings
 
@@ -132,36 +131,11 @@ def teacher_from(config: Any, seed: int, mistakes: list[str]) -> TeacherPlan | N
     return None if tower is None else TeacherPlan(towers={"teacher": tower}, hint_from="teacher")
 
 
-def _interactions(config: Any, seed: int, where: str, name_of_tower: str,
-                  mistakes: list[str]) -> list[keras.layers.Layer]:
-    layers: list[keras.layers.Layer] = []
-    if not isinstance(config, Mapping):
-        mistakes.append(f"{where} must be a mapping of layers, got {config!r}.")
-        return layers
-    for name, layer in config.items():
-        if layer is None:
-            continue  # switched off: teacher.interactions.cin=null
-        if not isinstance(layer, Mapping) or "_target_" not in layer:
-            mistakes.append(f"{where}.{name} must be a mapping with _target_, got {layer!r}.")
-            continue
-        try:
-            made = hydra.utils.instantiate(layer, seed=seed, name=f"{name_of_tower}_{name}",
-                                           _convert_="all")
-        except InstantiationException as error:
-            mistakes.append(f"{where}.{name}: {' '.join(str(error.__cause__ or error).split())}")
-            continue
-        if isinstance(made, keras.layers.Layer):
-            layers.append(made)
-        else:
-            mistakes.append(f"{where}.{name}._target_ {layer['_target_']!r} must be a Keras layer.")
-    return layers
-
-
 def _tower(config: Any, seed: int, where: str, name: str, mistakes: list[str],
            embedding: str = SHARED) -> TowerPlan | None:
     values = dict(config) if isinstance(config, Mapping) else {}
-    interactions = _interactions(values.pop("interactions", {}), seed, f"{where}.interactions",
-                                 name, mistakes)
+    interactions = interactions_from(values.pop("interactions", {}), f"{where}.interactions", name,
+                                     seed, mistakes)
     network = parse(NetworkSettings, values if values else config, where, mistakes)
     if network is None:
         return None

@@ -1,4 +1,4 @@
-"""Factorization machine: all pairs of fields by inner products, in time linear in the fields."""
+"""Second-order interactions of all pairs of fields, in time linear in their number."""
 
 from __future__ import annotations
 
@@ -8,40 +8,31 @@ import tensorflow as tf
 import tf_keras as keras
 
 
-def bi_interaction(inputs: tf.Tensor) -> tf.Tensor:
-    """Sum of the elementwise products of all pairs of fields.
+class BiInteraction(keras.layers.Layer):
+    """The sum of the element-wise products of all pairs of fields.
 
-    sum_{i<j} v_i o v_j = ((sum_i v_i)^2 - sum_i v_i^2) / 2, elementwise.
-
-    Source: He & Chua 2017, "Neural Factorization Machines", arXiv:1708.05027, equation 4.
-
-    Args:
-        inputs: `(batch_size, num_fields, embedding_dim)`.
-
-    Returns:
-        `(batch_size, embedding_dim)`; the sum of its elements is the second-order term of a
-        factorization machine.
-    """
-    of_sum = tf.square(tf.reduce_sum(inputs, axis=1))
-    return 0.5 * (of_sum - tf.reduce_sum(tf.square(inputs), axis=1))
-
-
-class FMVector(keras.layers.Layer):
-    """The vector of `bi_interaction`, which has no weights.
+    sum_{i<j} v_i * v_j = ((sum_i v_i)^2 - sum_i v_i^2) / 2
 
     Input `(batch_size, num_fields, embedding_dim)`; output `(batch_size, embedding_dim)`.
 
-    Source: He & Chua 2017, "Neural Factorization Machines", arXiv:1708.05027.
+    Source: He and Chua 2017, "Neural Factorization Machines", arXiv:1708.05027.
     """
 
-    def __init__(self, *, seed: int, name: str) -> None:
-        """Nothing is random here; `seed` is what every interaction layer is given."""
+    def __init__(self, *, seed: int = 0, name: str) -> None:
+        """There is nothing to initialise.
+
+        Args:
+            seed: of the run; taken, as of every interaction layer, and not needed.
+            name: of the layer.
+        """
         super().__init__(name=name)
         self.seed = seed
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Pool the pairs."""
-        return bi_interaction(inputs)
+        """Multiply all pairs."""
+        # (batch_size, num_fields, embedding_dim) -> (batch_size, embedding_dim)
+        total = tf.reduce_sum(inputs, axis=1)
+        return 0.5 * (tf.square(total) - tf.reduce_sum(tf.square(inputs), axis=1))
 
     def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         """`(batch_size, embedding_dim)`."""
@@ -53,30 +44,37 @@ class FMVector(keras.layers.Layer):
 
 
 class FactorizationMachine(keras.layers.Layer):
-    """The second-order term of a factorization machine: a part of the logit.
+    """The second-order term of a factorization machine: sum_{i<j} <v_i, v_j>.
 
-    sum_{i<j} <v_i, v_j>
+    It is a part of the logit as it is, so that the towers that have it are those of the papers: no
+    output layer weighs it.
 
-    The first-order weights are those of the embedding. Input
-    `(batch_size, num_fields, embedding_dim)`; output `(batch_size, 1)`.
+    Input `(batch_size, num_fields, embedding_dim)`; output `(batch_size, 1)`.
 
-    Source: Rendle 2010, "Factorization Machines"; with an MLP beside it Guo et al. 2017,
-    "DeepFM", arXiv:1703.04247.
+    Source: Rendle 2010, "Factorization Machines", ICDM; Guo et al. 2017, "DeepFM",
+    arXiv:1703.04247.
 
     Attributes:
-        is_logit: True: a tower adds the output to its logit as it is, without a weight.
+        adds_to_logit: True, see `Teacher`.
     """
 
-    is_logit = True
+    adds_to_logit = True
 
-    def __init__(self, *, seed: int, name: str) -> None:
-        """Nothing is random here; `seed` is what every interaction layer is given."""
+    def __init__(self, *, seed: int = 0, name: str) -> None:
+        """There is nothing to initialise.
+
+        Args:
+            seed: of the run; taken, as of every interaction layer, and not needed.
+            name: of the layer.
+        """
         super().__init__(name=name)
         self.seed = seed
+        self.pairs = BiInteraction(name="pairs")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Sum the pairs."""
-        return tf.reduce_sum(bi_interaction(inputs), axis=1, keepdims=True)
+        """Add up the inner products of all pairs."""
+        # (batch_size, num_fields, embedding_dim) -> (batch_size, 1)
+        return tf.reduce_sum(self.pairs(inputs), axis=1, keepdims=True)
 
     def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         """`(batch_size, 1)`."""
