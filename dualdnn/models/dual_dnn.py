@@ -164,7 +164,7 @@ class DualDNN(tfrs.models.Model):
     @property
     def scored(self) -> list[str]:
         """Members of a pool of teachers whose logits are given with every batch."""
-        return self.teacher.scored if isinstance(self.teacher, TeacherPool) else []
+        return list(self.teacher.scored) if isinstance(self.teacher, TeacherPool) else []
 
     @property
     def towers(self) -> list[str]:
