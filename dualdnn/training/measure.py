@@ -40,7 +40,8 @@ def count_parameters(model: DualDNN, tower: str) -> dict[str, int]:
     """Parameters that a served tower has; hint projections are not among them."""
     reader = model.embedding_of(tower).reader(served=tower != TEACHER)
     network = model.teacher if tower == TEACHER else model.students[tower].network
-    tables = [part.table.vectors for part in reader.parts]
+    reads_vectors = getattr(network, "reads_vectors", True)  # a logistic regression does not
+    tables = [part.table.vectors for part in reader.parts if reads_vectors]
     if tower == TEACHER or network.linear:
         tables += reader.linear_variables()
     dense = network.count_params()
