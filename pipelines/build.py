@@ -109,13 +109,14 @@ def build_train_step(plan: Plan, model: DualDNN, num_examples: int) -> TrainStep
     if plan.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     towers = [*plan.students, *plan.controls]
+    baselines = [one for one in plan.baselines if one.gbdt is None]
     return TrainStep(
         model=model, table_settings=plan.table, num_examples=num_examples,
         dense_settings={TEACHER: plan.teacher_optimizer,
                         **{student.name: student.optimizer for student in towers},
-                        **{one.tower: plan.teacher_optimizer for one in plan.baselines
-                           if one.gbdt is None}},
+                        **{one.tower: one.optimizer for one in baselines}},
         averaging=plan.training.averaging,
+        own_table_settings={one.tower: one.table for one in baselines},
     )
 
 

@@ -130,7 +130,8 @@ def train_gbdt_baselines(plan: Plan, examples: Examples, run: Path, state: Path,
                               folder=folder / _TREES)
             made = _of_trees(plan, baseline, trees, features, examples, state)
         console.print(f"{baseline.name}: {trees.count} trees, then the network on their leaves")
-        only = replace(plan, students=[], controls=[], baselines=[])
+        only = replace(plan, students=[], controls=[], baselines=[],
+                       teacher_optimizer=baseline.optimizer, table=baseline.table)
         with TrainingListener(console, TensorBoardWriter(run / "tensorboard"), mlflow) as listener:
             trainer = build_trainer(only, made.model, made.examples, folder / _CHECKPOINTS,
                                     _Renamed(listener, baseline.tower))

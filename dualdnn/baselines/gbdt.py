@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _TREES, _ABOUT = "trees.txt", "about.json"
 # LightGBM keeps categories below this number only.
 _MOST_CATEGORIES = 255
+# LightGBM's own default.
+_LEAST_ROWS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class GbdtSettings:
         trees: most trees; each becomes one field.
         leaves: most leaves of a tree: the values of its field.
         learning_rate: in (0, 1].
-        min_rows_in_leaf: rows of the training part that a leaf needs.
+        least_share: share of the training part that a leaf needs, in [0, 0.5); 20 rows in any case.
         patience: trees without a better log loss of the validation part after which the others are
             cut off; without a validation part all trees grow.
         most_categories: values up to which an id is read as a category; beyond, it is read by its
@@ -44,7 +46,7 @@ class GbdtSettings:
     trees: int
     leaves: int
     learning_rate: float
-    min_rows_in_leaf: int
+    least_share: float
     patience: int
     most_categories: int
     threads: int
@@ -52,12 +54,15 @@ class GbdtSettings:
     def mistakes(self, where: str) -> list[str]:
         """What is wrong with the values, or with the environment, one sentence each."""
         found = [f"{where}.{name} must be >= 1, got {getattr(self, name)}."
-                 for name in ("trees", "min_rows_in_leaf", "patience", "threads")
+                 for name in ("trees", "patience", "threads")
                  if getattr(self, name) < 1]
         if self.leaves < 2:
             found.append(f"{where}.leaves must be >= 2, got {self.leaves}.")
         if not 0 < self.learning_rate <= 1:
             found.append(f"{where}.learning_rate must lie in (0, 1], got {self.learning_rate}.")
+        if not 0 <= self.least_share < 0.5:
+            found.append(f"{where}.least_share must lie in [0, 0.5), got {self.least_share}. Use 0 "
+                         f"for leaves of {_LEAST_ROWS} rows.")
         if not 0 <= self.most_categories <= _MOST_CATEGORIES:
             found.append(f"{where}.most_categories must lie in [0, {_MOST_CATEGORIES}], got "
                          f"{self.most_categories}. Use 0 to read every id by its count.")
@@ -150,7 +155,9 @@ def fit_trees(examples: Examples, features: TreeFeatures, settings: GbdtSettings
     started = time.perf_counter()
     parameters = {
         "objective": "binary", "num_leaves": settings.leaves, "verbosity": -1,
-        "learning_rate": settings.learning_rate, "min_data_in_leaf": settings.min_rows_in_leaf,
+        "learning_rate": settings.learning_rate,
+        "min_data_in_leaf": max(_LEAST_ROWS, round(
+            settings.least_share * len(examples.split.train))),
         "num_threads": settings.threads, "seed": seed % 2**31, "deterministic": True,
         "force_row_wise": True,  # else it times both ways and takes the faster one
     }

@@ -18,8 +18,9 @@ class TreeFeatures:
     - of more values: how many cells of the training part hold its row, 0 for values without one;
     - list and sequence: how many values it has, and the mean of their counts.
 
-    A row of the training part does not count itself, so that an id that it alone holds looks to
-    the trees as a new id will. Nothing is made from labels.
+    Counts are rounded to powers of two: a count of 387 would be the name of a user, and trees would
+    learn users by heart. A row of the training part does not count itself, so that an id that it
+    alone holds looks to the trees as a new id will. Nothing is made from labels.
 
     Attributes:
         names: of the columns.
@@ -91,11 +92,11 @@ class TreeFeatures:
         own = self._is_train[index, np.newaxis]
         counts = np.maximum(self._counts[examples.schema.table_name(field)][cells] - own, 0)
         if not field.is_list:
-            return counts.astype(np.float32)
+            return _rounded(counts)
         given = cells != PADDING_ROW
         length = given.sum(axis=1, keepdims=True)
         mean = np.where(given, counts, 0).sum(axis=1, keepdims=True) / np.maximum(length, 1)
-        return np.concatenate([length, mean], axis=1).astype(np.float32)
+        return np.concatenate([length.astype(np.float32), _rounded(mean)], axis=1)
 
     def _vectors(self, field: Field, index: np.ndarray) -> np.ndarray:
         """As `Examples.numbers`, for a column of vectors."""
@@ -107,3 +108,8 @@ class TreeFeatures:
                 found[inside] = day.vectors(field.name)[index[inside] - start]
             start += day.rows
         return found
+
+
+def _rounded(counts: np.ndarray) -> np.ndarray:
+    """float32 of the same shape: the nearest power of two to 1 + count."""
+    return np.rint(np.log2(1 + counts)).astype(np.float32)

@@ -11,7 +11,7 @@ from dualdnn.layers.mlp import MLP
 from dualdnn.models.towers import TowerOutput, logit_layer
 
 # What the MLP reads.
-DEEP = ("fields", "interactions", "none")
+DEEP = ("fields", "interactions", "both", "none")
 
 
 def adds_to_logit(layer: keras.layers.Layer) -> bool:
@@ -52,8 +52,8 @@ class Teacher(keras.Model):
             activation: of the MLP.
             dropout: of the MLP.
             deep: what the MLP reads: `fields`, laid end to end; `interactions`, what the layers
-                say, so that it is stacked on them (as in NFM, He and Chua 2017); `none`, and
-                neither MLP nor fields meet the output layer (as in FM, Rendle 2010).
+                say, so that it is stacked on them (as in NFM, He and Chua 2017); `both`; or
+                `none`, and neither MLP nor fields meet the output layer (as in FM, Rendle 2010).
             seed: of the run.
             name: of the tower; part of every seed.
         """
@@ -91,7 +91,9 @@ class Teacher(keras.Model):
             hidden = self.mlp(flat, step, training=training)
         said = [(layer, layer(shared)) for layer in self.interactions]
         joined = [one for layer, one in said if not adds_to_logit(layer)]
-        if self.deep == "interactions":
+        if self.deep in ("interactions", "both"):
+            if self.deep == "both":
+                joined.append(tf.reshape(shared, (-1, shared.shape[1] * shared.shape[2])))
             flat, joined = tf.concat(joined, axis=1), []
             hidden = self.mlp(flat, step, training=training)
         if flat is not None:
