@@ -22,6 +22,7 @@ from dualdnn.errors import NonFiniteError
 from dualdnn.export.saved_model import encoded_inputs
 from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
+from dualdnn.storage import remove_leftovers
 from dualdnn.tracking import MlflowRun, TensorBoardWriter
 from dualdnn.training.best_weights import BestWeights, load_best_weights
 from dualdnn.training.trainer import Listener, Trainer
@@ -124,6 +125,7 @@ def train_gbdt_baselines(plan: Plan, examples: Examples, run: Path, state: Path,
         if baseline.gbdt is None:
             continue
         folder = _folder(run, baseline)
+        remove_leftovers(folder)
         with console.status(f"growing the trees of {baseline.name}"):
             features = TreeFeatures(examples, baseline.gbdt.most_categories)
             trees = fit_trees(examples, features, baseline.gbdt, seed=plan.seed,
