@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import hydra
 import tf_keras as keras
-from hydra.errors import InstantiationException
 
 from dualdnn.config import parse
 from dualdnn.data.lake import Lake
@@ -19,6 +18,8 @@ from dualdnn.errors import ConfigError
 from dualdnn.schema import Schema, schema_from_dict
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
+from pipelines.baselines import BaselinePlan, baselines_from
+from pipelines.interactions import interactions_from
 from pipelines.settings import (
     EmbeddingSettings,
     EvaluationSettings,
@@ -41,10 +42,10 @@ from pipelines.students import (
 
 _SECTIONS = (
     "data", "window", "teacher", "student_configs", "distillation", "optimizer", "training",
-    "evaluation", "export", "embedding", "published", "paths", "tracking",
+    "evaluation", "export", "embedding", "published", "paths", "tracking", "baseline_configs",
 )
 _VALUES = ("seed", "students", "student_overrides", "controls", "scheme", "resume", "reuse",
-           "debug")
+           "debug", "baselines", "baseline_overrides")
 # Keys of a data configuration that say where the log is, not what it means.
 _WHERE_KEYS = ("source", "raw", "lake", "feature_lag")
 
@@ -74,6 +75,7 @@ class Plan:
     interactions: list[keras.layers.Layer]
     students: list[StudentPlan]
     controls: list[StudentPlan]
+    baselines: list[BaselinePlan]
     table: TableOptimizerSettings
     teacher_optimizer: DenseOptimizerSettings
     training: TrainingSettings
@@ -125,36 +127,12 @@ def data_from(data: Any, mistakes: list[str]) -> tuple[Schema | None, Source | N
         return None, source
 
 
-def _interactions(config: Any, seed: int, mistakes: list[str]) -> list[keras.layers.Layer]:
-    layers: list[keras.layers.Layer] = []
-    if not isinstance(config, Mapping):
-        mistakes.append(f"teacher.interactions must be a mapping of layers, got {config!r}.")
-        return layers
-    for name, layer in config.items():
-        where = f"teacher.interactions.{name}"
-        if layer is None:
-            continue  # switched off: teacher.interactions.cin=null
-        if not isinstance(layer, Mapping) or "_target_" not in layer:
-            mistakes.append(f"{where} must be a mapping with _target_, got {layer!r}.")
-            continue
-        try:
-            made = hydra.utils.instantiate(layer, seed=seed, name=f"teacher_{name}",
-                                           _convert_="all")
-        except InstantiationException as error:
-            mistakes.append(f"{where}: {' '.join(str(error.__cause__ or error).split())}")
-            continue
-        if isinstance(made, keras.layers.Layer):
-            layers.append(made)
-        else:
-            mistakes.append(f"{where}._target_ {layer['_target_']!r} must be a Keras layer.")
-    return layers
-
-
 def _teacher(
     config: Any, seed: int, mistakes: list[str]
 ) -> tuple[NetworkSettings | None, list[keras.layers.Layer]]:
     values = dict(config) if isinstance(config, Mapping) else {}
-    interactions = _interactions(values.pop("interactions", {}), seed, mistakes)
+    interactions = interactions_from(values.pop("interactions", {}), "teacher.interactions",
+                                     "teacher", seed, mistakes)
     network = parse(NetworkSettings, values if values else config, "teacher", mistakes)
     if network:
         mistakes.extend(network.mistakes("teacher"))
@@ -236,6 +214,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     layers = len(teacher.hidden_units) if teacher else 10**6
     students = [student_from(name, of_student, config, layers, found)
                 for name, of_student in config["student_configs"].items()]
+    baselines = baselines_from(config, seed, found)
     export = parse(ExportSettings, config.get("export"), "export", found)
     if export:
         found.extend(export.mistakes(list(config["student_configs"]),
@@ -255,9 +234,11 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
         for student in filter(None, students):
             found.extend(extra_field_mistakes(student, schema, [field.name for field in kept]))
     found.extend(unclean_teacher_mistakes([student for student in students if student]))
-    for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking"),
-                      (PublishedFigures, "published")):
+    for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking")):
         parse(cls, config.get(name), name, found)
+    published = parse(PublishedFigures, config.get("published"), "published", found)
+    if published:
+        found.extend(published.mistakes())
     if found:
         # One setting can be wrong for several students; say it once.
         raise ConfigError(list(dict.fromkeys(found)))
@@ -268,6 +249,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
         interactions=interactions, students=students,
         controls=[control for student in students
                   for control in controls_of(student, config["controls"], optimizer.teacher)],
-        table=optimizer.table, teacher_optimizer=optimizer.teacher, training=training,
-        slices=evaluation.slices, references=evaluation.references, export=export,
+        baselines=baselines, table=optimizer.table, teacher_optimizer=optimizer.teacher,
+        training=training, slices=evaluation.slices, references=evaluation.references,
+        export=export,
     )
