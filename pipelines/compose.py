@@ -38,20 +38,24 @@ def command_of(job: str) -> str:
                        *(part for folder in folders for part in ("--config-dir", folder)), *given])
 
 
-def _student_file(name: str) -> DictConfig:
-    """`student/NAME.yaml` of any config directory, with its own defaults list."""
+def _file_of(group: str, name: str, named_by: str, keys: str) -> DictConfig:
+    """`GROUP/NAME.yaml` of any config directory, with its own defaults list."""
     searchpath = [o for o in HydraConfig.get().overrides.hydra if o.startswith("hydra.searchpath")]
     job = HydraConfig.get().job.config_name
     known = GlobalHydra.instance().config_loader().get_group_options(
-        "student", config_name=job, overrides=searchpath)
+        group, config_name=job, overrides=searchpath)
     if name not in known:
-        raise ConfigError(f"students names `{name}`, but there is no student/{name}.yaml in any "
+        raise ConfigError(f"{named_by} names `{name}`, but there is no {group}/{name}.yaml in any "
                           f"config directory; there are {', '.join(known)}.")
-    found = hydra.compose(job, overrides=[*searchpath, f"student={name}"]).student
+    found = hydra.compose(job, overrides=[*searchpath, f"{group}={name}"])[group]
     if not isinstance(found, DictConfig):
-        raise ConfigError(f"student/{name}.yaml must hold the keys of a student, hidden_units and "
+        raise ConfigError(f"{group}/{name}.yaml must hold the keys of a {group}, {keys} and "
                           "so on, in the package of its group.")
     return found
+
+
+def _student_file(name: str) -> DictConfig:
+    return _file_of("student", name, "students", "hidden_units")
 
 
 def _values(config: DictConfig) -> Any:
@@ -116,6 +120,43 @@ def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     return configs
 
 
+def _baselines(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
+    """The configuration of every baseline: its file with its overrides."""
+    names = config.get("baselines", [])
+    names = OmegaConf.to_container(names) if OmegaConf.is_config(names) else names
+    if (chosen := HydraConfig.get().runtime.choices.get("baseline")) is not None:
+        mistakes.append(f"baseline={chosen} is not how baselines are chosen. Name them in a list, "
+                        f"as in baselines=[{chosen}].")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        mistakes.append(f"baselines must be a list of names such as [fm,deepfm], got {names!r}. "
+                        "Use [] for none.")
+        return {}
+    if len(set(names)) < len(names):
+        mistakes.append(f"baselines lists a name twice: {', '.join(names)}.")
+    overrides = config.get("baseline_overrides", {})
+    if not isinstance(overrides, DictConfig | dict):
+        mistakes.append("baseline_overrides must be baseline_overrides.NAME.KEY=VALUE, got "
+                        f"{overrides!r}.")
+        overrides = {}
+    mistakes += [f"baseline_overrides.{name}: `{name}` is not among the baselines of this run: "
+                 f"{', '.join(names) or 'none'}." for name in overrides if name not in names]
+    configs: dict[str, Any] = {}
+    for name in dict.fromkeys(names):
+        try:
+            found = _file_of("baseline", name, "baselines", "interactions").copy()
+        except ConfigError as error:
+            mistakes.extend(error.mistakes)
+            continue
+        own = overrides.get(name)
+        if own is not None and not isinstance(own, DictConfig):
+            mistakes.append(f"baseline_overrides.{name} must be baseline_overrides.{name}."
+                            f"KEY=VALUE, got {own!r}.")
+            own = None
+        OmegaConf.set_struct(found, False)
+        configs[name] = OmegaConf.merge(found, own or {})
+    return configs
+
+
 def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     """A configuration as plain values, its paths absolute.
 
@@ -148,7 +189,7 @@ def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
 
 
 def resolved(config: DictConfig, mistakes: list[str] | None = None) -> dict[str, Any]:
-    """The configuration of `train` as plain values, with `student_configs` by name.
+    """The configuration of `train` as plain values; `student_configs`, `baseline_configs` by name.
 
     Args:
         config: as hydra composed it.
@@ -160,11 +201,13 @@ def resolved(config: DictConfig, mistakes: list[str] | None = None) -> dict[str,
     """
     found: list[str] = []
     config = config.copy()
-    configs = _students(config, found)
+    configs, baselines = _students(config, found), _baselines(config, found)
     with open_dict(config):
         config.student_configs = configs
         config.pop("student")
         config.students = list(configs)
+        config.baseline_configs = baselines
+        config.pop("baseline", None)
     settings = plain_values(config, found)
     if mistakes is None and found:
         raise ConfigError(found)

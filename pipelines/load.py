@@ -14,6 +14,7 @@ from dualdnn.errors import DataError
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.best_weights import BestWeights, load_best_weights
 from pipelines.build import build_model, open_plan_data
+from pipelines.gbdt import GbdtBaseline, load_gbdt_baselines
 from pipelines.plan import Plan, plan_from
 from pipelines.runs import read_report, settings_of
 
@@ -31,6 +32,7 @@ class LoadedRun:
         examples: its data, read with its own row map.
         model: its towers; `best` puts weights into them.
         best: of every tower.
+        on_leaves: baselines that read the leaves of trees; with weights of their own.
     """
 
     settings: dict[str, Any]
@@ -38,6 +40,7 @@ class LoadedRun:
     examples: Examples
     model: DualDNN
     best: BestWeights
+    on_leaves: list[GbdtBaseline]
 
 
 def planned_run(
@@ -87,4 +90,7 @@ def load_run(run: Path, settings: dict[str, Any], plan: Plan) -> LoadedRun:
     model = build_model(plan, examples.schema, examples.row_map)
     best = load_best_weights(run / "model", [name for name in model.towers
                                              if name in report["towers"]])
-    return LoadedRun(settings=settings, plan=plan, examples=examples, model=model, best=best)
+    on_leaves = load_gbdt_baselines(plan, examples, run, Path(settings["paths"]["state"]),
+                                    report["towers"])
+    return LoadedRun(settings=settings, plan=plan, examples=examples, model=model, best=best,
+                     on_leaves=on_leaves)

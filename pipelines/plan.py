@@ -17,6 +17,7 @@ from dualdnn.errors import ConfigError
 from dualdnn.schema import Schema, schema_from_dict
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
+from pipelines.baselines import BaselinePlan, baselines_from
 from pipelines.settings import (
     EmbeddingSettings,
     EvaluationSettings,
@@ -39,10 +40,10 @@ from pipelines.teachers import TeacherPlan, teacher_from
 
 _SECTIONS = (
     "data", "window", "teacher", "student_configs", "distillation", "optimizer", "training",
-    "evaluation", "export", "embedding", "published", "paths", "tracking",
+    "evaluation", "export", "embedding", "published", "paths", "tracking", "baseline_configs",
 )
 _VALUES = ("seed", "students", "student_overrides", "controls", "scheme", "resume", "reuse",
-           "debug")
+           "debug", "baselines", "baseline_overrides")
 # Keys of a data configuration that say where the log is, not what it means.
 _WHERE_KEYS = ("source", "raw", "lake", "feature_lag")
 
@@ -71,6 +72,7 @@ class Plan:
     teacher: TeacherPlan
     students: list[StudentPlan]
     controls: list[StudentPlan]
+    baselines: list[BaselinePlan]
     table: TableOptimizerSettings
     teacher_optimizer: DenseOptimizerSettings
     training: TrainingSettings
@@ -197,6 +199,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     layers = len(teacher.hidden_units) if teacher else 10**6
     students = [student_from(name, of_student, config, layers, found)
                 for name, of_student in config["student_configs"].items()]
+    baselines = baselines_from(config, seed, found)
     export = parse(ExportSettings, config.get("export"), "export", found)
     if export:
         found.extend(export.mistakes(list(config["student_configs"]),
@@ -216,9 +219,11 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
         for student in filter(None, students):
             found.extend(extra_field_mistakes(student, schema, [field.name for field in kept]))
     found.extend(unclean_teacher_mistakes([student for student in students if student]))
-    for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking"),
-                      (PublishedFigures, "published")):
+    for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking")):
         parse(cls, config.get(name), name, found)
+    published = parse(PublishedFigures, config.get("published"), "published", found)
+    if published:
+        found.extend(published.mistakes())
     if found:
         # One setting can be wrong for several students; say it once.
         raise ConfigError(list(dict.fromkeys(found)))
@@ -228,6 +233,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
         window=window, embedding=embedding, teacher=teacher, students=students,
         controls=[control for student in students
                   for control in controls_of(student, config["controls"], optimizer.teacher)],
-        table=optimizer.table, teacher_optimizer=optimizer.teacher, training=training,
-        slices=evaluation.slices, references=evaluation.references, export=export,
+        baselines=baselines, table=optimizer.table, teacher_optimizer=optimizer.teacher,
+        training=training, slices=evaluation.slices, references=evaluation.references,
+        export=export,
     )

@@ -20,6 +20,7 @@ from pipelines.compose import given_overrides, resolved
 from pipelines.entry import start
 from pipelines.exporting import export_sections
 from pipelines.finished_members import with_finished_members
+from pipelines.gbdt import train_gbdt_baselines
 from pipelines.listen import TrainingListener
 from pipelines.plan import Plan, plan_from
 from pipelines.present import make_console, show_data, show_finished, show_result
@@ -64,15 +65,20 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
         if trainer.resume():
             console.print(f"resumed at step {trainer.step} of {run}")
         trainer.run()
+    on_leaves = train_gbdt_baselines(plan, examples, run, Path(settings["paths"]["state"]),
+                                     console, record.mlflow)
     trainer.best.save(run / "model")
     with atomic_folder(run / "row_map") as folder:
         examples.row_map.save(folder)
 
     with console.status("measuring"):
-        sections, logits = measured_sections(plan, model, trainer.best, examples)
-    keep_comparable(run, plan, examples, logits, trainer.history)
+        sections, logits = measured_sections(plan, model, trainer.best, examples,
+                                             on_leaves.baselines)
+    history = [*trainer.history, *on_leaves.history]
+    keep_comparable(run, plan, examples, logits, history)
     report = {"job": "train", "status": "done", **record.about, **sections,
-              "published": settings["published"], "progress": trainer.summary()}
+              "published": settings["published"],
+              "progress": trainer.summary() | on_leaves.progress}
     with console.status("fitting the references"):
         report |= reference_section(plan, examples, logits, Path(settings["paths"]["state"]))
     with console.status("exporting"):
@@ -85,7 +91,7 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
     report["examples_per_second"] = trainer.timed_examples / max(trainer.timed_seconds, 1e-9)
     labels = examples.labels[examples.split.test]
     write_report(
-        run, report, history=trainer.history,
+        run, report, history=history,
         reliability={tower: (labels, sigmoid(scores)) for tower, scores in logits.items()},
         config_text=yaml.safe_dump(settings, sort_keys=False),
         command=record.about["command"],

@@ -139,7 +139,8 @@ class Examples:
         return self.rows[index, self.columns(name).start] != self.row_map.oov_rows[position]
 
 
-def _allocated(shape: tuple[int, int], dtype: type, state: Path) -> np.ndarray:
+def allocated(shape: tuple[int, int], dtype: type, state: Path) -> np.ndarray:
+    """An array in memory or, where it is large, in a file below `state` that nobody else sees."""
     if 4 * shape[0] * shape[1] <= _IN_MEMORY_BYTES:
         return np.empty(shape, dtype)
     # An unnamed file: it is gone with the process, however the process ends.
@@ -215,8 +216,8 @@ def open_examples(
         row_map = row_map(kept, opened, parts)
 
     total = int(starts[-1])
-    rows = _allocated((total, kept.width), np.int32, state)
-    dense = _allocated((total, kept.dense_width), np.float32, state)
+    rows = allocated((total, kept.width), np.int32, state)
+    dense = allocated((total, kept.dense_width), np.float32, state)
     for day, start, stop in zip(opened, starts[:-1], starts[1:], strict=True):
         translate_day(day, kept, row_map, rows[start:stop], dense[start:stop])
 

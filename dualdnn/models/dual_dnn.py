@@ -29,7 +29,7 @@ class StudentTower:
     """One student and how it is taught.
 
     Attributes:
-        network: the light network; its name is the tower's.
+        network: the light network, or a baseline of the teacher's form; its name is the tower's.
         embedding: the shared one, or its own where it trains alone.
         objective: what it learns from.
         projections: one per pair of `objective.hints`, where hints are used.
@@ -38,7 +38,7 @@ class StudentTower:
         after_teacher: starts when the teacher has finished, instead of together with it.
     """
 
-    network: Student
+    network: Student | Teacher
     embedding: SharedEmbedding
     objective: Objective
     projections: Sequence[HintProjection] = field(default=())

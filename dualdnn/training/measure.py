@@ -55,7 +55,8 @@ def count_parameters(model: DualDNN, tower: str) -> dict[str, int]:
     """Parameters that a served tower has; hint projections are not among them."""
     readers = model.readers_of(tower)
     network = model.teacher if tower == TEACHER else model.students[tower].network
-    tables = [part.table.vectors for reader in readers for part in reader.parts]
+    reads_vectors = getattr(network, "reads_vectors", True)  # a logistic regression does not
+    tables = [part.table.vectors for reader in readers for part in reader.parts if reads_vectors]
     if tower == TEACHER or network.linear:
         tables += [linear for reader in readers for linear in reader.linear_variables()]
     dense = network.count_params()

@@ -35,6 +35,7 @@ class TrainStep:
         dense_settings: Mapping[str, DenseOptimizerSettings],
         num_examples: int,
         averaging: bool = False,
+        own_table_settings: Mapping[str, TableOptimizerSettings] | None = None,
     ) -> None:
         """Create every slot.
 
@@ -44,13 +45,15 @@ class TrainStep:
             dense_settings: by tower name.
             num_examples: rows of the training part, the unit of the tables' `l2`.
             averaging: keep averages of all weights.
+            own_table_settings: by name of an embedding those of its tables, where they differ.
         """
         self.model = model
         self.num_examples = num_examples
         self.table_optimizers = {
-            table.name: TableOptimizer(table_settings, table, num_examples=num_examples,
-                                       averaging=averaging)
-            for table in model.tables(model.towers)
+            table.name: TableOptimizer(
+                (own_table_settings or {}).get(embedding.name, table_settings), table,
+                num_examples=num_examples, averaging=averaging)
+            for embedding in model.embeddings(model.towers) for table in embedding.trained_tables
         }
         self._reader = BatchReader(model, self.table_optimizers)
         self.dense_settings = dict(dense_settings)
