@@ -26,6 +26,7 @@ from dualdnn.training.train_step import TrainStep
 from dualdnn.training.trainer import Listener, Trainer
 from pipelines.baselines import BaselinePlan
 from pipelines.plan import Plan, StudentPlan
+from pipelines.teachers import build_teacher
 
 _log = logging.getLogger("dualdnn")
 
@@ -59,11 +60,6 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
         )
 
     shared = embedding("shared", linear=plan.teacher.linear, privileged=True)
-    teacher = Teacher(
-        interactions=plan.interactions, hidden_units=plan.teacher.hidden_units,
-        activation=plan.teacher.activation, dropout=plan.teacher.dropout, seed=plan.seed,
-        name=TEACHER,
-    )
 
     def tower(student: StudentPlan) -> StudentTower:
         network = Student(
@@ -94,7 +90,11 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
             embedding=embedding(baseline.tower, linear=baseline.network.linear, privileged=False,
                                 dim=plan.embedding.dim if network.reads_vectors else 1))
 
-    return DualDNN(embedding=shared, teacher=teacher, owner=owner,
+    return DualDNN(embedding=shared, teacher=build_teacher(plan.teacher, plan.seed, TEACHER),
+                   teacher_embeddings=[
+                       embedding(f"{TEACHER}.{name}", linear=linear, privileged=True)
+                       for name, linear in plan.teacher.own_embeddings.items()],
+                   owner=owner,
                    students=[*(tower(student) for student in [*plan.students, *plan.controls]),
                              *(rival(one) for one in plan.baselines if one.gbdt is None)])
 

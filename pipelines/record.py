@@ -70,7 +70,10 @@ class RunRecord:
 
     def close(self, report: Mapping[str, Any], step: int) -> None:
         """Pass the final metrics and the files on to mlflow."""
-        towers = {"teacher": report.get("teacher", {}), **report["students"],
+        teacher = report.get("teacher", {})
+        towers = {"teacher": teacher, **report["students"],
+                  **{f"teacher.{name}": numbers
+                     for name, numbers in teacher.get("towers", {}).items()},
                   **{f"{BASELINE}{name}": numbers
                      for name, numbers in report.get("baselines", {}).items()}}
         for tower, numbers in towers.items():

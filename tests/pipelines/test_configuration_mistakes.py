@@ -345,8 +345,8 @@ def test_a_student_has_a_name_that_towers_can_have(name, tmp_path):
 
 
 def test_a_layer_is_switched_off_by_null():
-    assert plan_of("teacher=xdeepfm_dcn", "teacher.interactions.cin=null").interactions[0].name \
-        == "teacher_cross"
+    teacher = plan_of("teacher=xdeepfm_dcn", "teacher.interactions.cin=null").teacher
+    assert [layer.name for layer in teacher.interactions] == ["teacher_cross"]
 
 
 # --- schemes ---
