@@ -29,14 +29,15 @@ from pipelines.settings import (
     PublishedFigures,
     TrackingSettings,
 )
+from pipelines.student_search import SearchSettings, search_from
 from pipelines.students import CONTROLS, StudentPlan, controls_of, student_from
 
 _SECTIONS = (
     "data", "window", "teacher", "student_configs", "distillation", "optimizer", "training",
     "evaluation", "export", "embedding", "published", "paths", "tracking",
 )
-_VALUES = ("seed", "students", "student_overrides", "controls", "scheme", "resume", "reuse",
-           "debug")
+_VALUES = ("seed", "students", "student_overrides", "student_search", "controls", "scheme",
+           "resume", "reuse", "debug")
 # Keys of a data configuration that say where the log is, not what it means.
 _WHERE_KEYS = ("source", "raw", "lake", "feature_lag")
 
@@ -72,6 +73,7 @@ class Plan:
     slices: Sequence[str]
     references: bool
     export: ExportSettings
+    search: SearchSettings | None = None
 
 
 def _instance(config: Any, where: str, methods: Sequence[str], mistakes: list[str]) -> Any:
@@ -230,6 +232,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     layers = len(teacher.hidden_units) if teacher else 10**6
     students = [student_from(name, of_student, config, layers, found)
                 for name, of_student in config["student_configs"].items()]
+    search = search_from(config, window, found)
     export = parse(ExportSettings, config.get("export"), "export", found)
     if export:
         found.extend(export.mistakes(list(config["student_configs"]),
@@ -261,4 +264,5 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
                   for control in controls_of(student, config["controls"], optimizer.teacher)],
         table=optimizer.table, teacher_optimizer=optimizer.teacher, training=training,
         slices=evaluation.slices, references=evaluation.references, export=export,
+        search=search,
     )

@@ -9,10 +9,10 @@ from typing import Any
 from dualdnn.config import parse
 from dualdnn.distillation.objective import Objective
 from dualdnn.training.settings import DenseOptimizerSettings
-from pipelines.settings import NetworkSettings
+from pipelines.settings import StudentNetworkSettings
 
 CONTROLS = ("alone", "shared_label_only")
-_NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear")
+_NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear", "fm")
 _KEYS = (*_NETWORK_KEYS, "distillation", "optimizer")
 
 
@@ -21,10 +21,15 @@ class StudentPlan:
     """One student, or one of its controls."""
 
     name: str
-    network: NetworkSettings
+    network: StudentNetworkSettings
     objective: Objective
     optimizer: DenseOptimizerSettings
     owns_table: bool = False
+
+    @property
+    def graph(self) -> tuple[object, ...]:
+        """What its served graph is made of: students of equal ones differ in weights alone."""
+        return (self.network, self.owns_table)
 
 
 def student_from(
@@ -47,7 +52,7 @@ def student_from(
         if key not in _KEYS:
             mistakes.append(f"{where}.{key} is not known; known are {', '.join(_KEYS)}.")
     values = {key: config[key] for key in _NETWORK_KEYS if key in config}
-    network = parse(NetworkSettings, values, where, mistakes)
+    network = parse(StudentNetworkSettings, values, where, mistakes)
 
     def joined(key: str, of_run: Any) -> tuple[Any, str]:
         """The run's values with the student's own; named for whose they are."""

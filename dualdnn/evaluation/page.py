@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dualdnn.evaluation.results import COLUMNS, four, importance_rows, published_rows, result_rows
+from dualdnn.evaluation.student_search import choice_in_words, search_table
 
 
 def _markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -108,6 +109,18 @@ def _published(report: Mapping[str, Any]) -> list[str]:
     return ["## Beside the published figures", "", *_markdown_table(heading, rows)]
 
 
+def _search(report: Mapping[str, Any]) -> list[str]:
+    search = report.get("student_search")
+    if not search:
+        return []
+    heading, rows = search_table(search)
+    words = choice_in_words(search)
+    return ["## Student search", "", f"{words[0].upper()}{words[1:]}. Fastest first; `o`: on the "
+            "frontier of validation AUC and latency, `>`: chosen; ms for 500 rows, one thread.", "",
+            *_markdown_table([heading[1], heading[0], *heading[2:]],
+                             [[row[1], row[0], *row[2:]] for row in rows])]
+
+
 def _slices(report: Mapping[str, Any]) -> list[str]:
     sliced = {name: tower["slices"] for name, tower in _towers(report).items()
               if tower.get("slices")}
@@ -162,7 +175,7 @@ def report_page(
     head |= {"revision": report["lineage"]["git_revision"]} if "lineage" in report else {}
     lines = [f"# {report.get('job', 'run')}: {report.get('data', {}).get('name', '')}".rstrip(": "),
              "", *_markdown_table(["", ""], [(k, _show(v)) for k, v in head.items() if v != []])]
-    lines += _results(report) + _published(report) + _distillation(report)
+    lines += _search(report) + _results(report) + _published(report) + _distillation(report)
     lines += _agreement(report) + _importance(report) + _slices(report)
     lines += ["## Figures", "", *figures] if figures else []
     lines += _facts("Export", report.get("export", {})) + _places(folder, report)
