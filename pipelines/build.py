@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,11 +48,12 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
         owner: see `DualDNN`.
     """
 
-    def embedding(name: str, *, linear: bool, privileged: bool) -> SharedEmbedding:
+    def embedding(name: str, *, linear: bool, privileged: bool,
+                  only: Sequence[str] | None = None) -> SharedEmbedding:
         return SharedEmbedding(
             schema=schema, table_rows=row_map.table_rows, vectors=row_map.vectors,
             embedding_dim=plan.embedding.dim, initial_stddev=plan.embedding.initial_stddev,
-            linear=linear, privileged=privileged, seed=plan.seed, name=name,
+            linear=linear, privileged=privileged, only=only, seed=plan.seed, name=name,
         )
 
     shared = embedding("shared", linear=plan.teacher.linear, privileged=True)
@@ -74,6 +75,9 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
             embedding=embedding(student.name, linear=student.network.linear,
                                 privileged=False)
             if student.owns_table else shared,
+            extra=embedding(student.name, linear=student.network.linear, privileged=False,
+                            only=student.extra_fields) if student.extra_fields else None,
+            after_teacher=student.scheme.after_teacher,
             projections=[
                 HintProjection(teacher_units=plan.teacher.hidden_units[theirs], seed=plan.seed,
                                name=f"{student.name}_hint_{i}")

@@ -30,7 +30,15 @@ from pipelines.settings import (
     TrackingSettings,
 )
 from pipelines.student_search import SearchSettings, search_from
-from pipelines.students import CONTROLS, StudentPlan, controls_of, student_from
+from pipelines.students import (
+    CONTROLS,
+    StudentPlan,
+    controls_of,
+    extra_field_mistakes,
+    scheme_mistakes,
+    student_from,
+    unclean_teacher_mistakes,
+)
 
 _SECTIONS = (
     "data", "window", "teacher", "student_configs", "distillation", "optimizer", "training",
@@ -165,9 +173,7 @@ def _check_values(config: Mapping[str, Any], mistakes: list[str]) -> None:
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         mistakes.append(f"seed must be a whole number >= 0, got {seed!r}.")
-    if config["scheme"] != "co_training":
-        mistakes.append(f"scheme `{config['scheme']}` is not supported by this version; "
-                        "use co_training.")
+    mistakes.extend(scheme_mistakes(config["scheme"], "scheme"))
     controls = config["controls"]
     if not isinstance(controls, list) or any(name not in CONTROLS for name in controls):
         mistakes.append(f"controls must be a list out of {', '.join(CONTROLS)}, got {controls!r}.")
@@ -249,6 +255,9 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
                          "time.")
         if evaluation:
             found.extend(evaluation.mistakes([field.name for field in kept]))
+        for student in filter(None, students):
+            found.extend(extra_field_mistakes(student, schema, [field.name for field in kept]))
+    found.extend(unclean_teacher_mistakes([student for student in students if student]))
     for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking"),
                       (PublishedFigures, "published")):
         parse(cls, config.get(name), name, found)

@@ -54,6 +54,7 @@ def measured_sections(
     for student in plan.students:
         prefix = f"{student.name}."
         section = dict(measured.get(student.name, {"status": "diverged"}))
+        section["scheme"] = student.scheme.name
         section["control"] = {name.removeprefix(prefix): numbers
                               for name, numbers in measured.items() if name.startswith(prefix)}
         alone = logits.get(f"{prefix}alone")
