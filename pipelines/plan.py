@@ -44,8 +44,8 @@ _SECTIONS = (
     "data", "window", "teacher", "student_configs", "distillation", "optimizer", "training",
     "evaluation", "export", "embedding", "published", "paths", "tracking",
 )
-_VALUES = ("seed", "students", "student_overrides", "student_search", "controls", "scheme",
-           "resume", "reuse", "debug")
+_VALUES = ("seed", "students", "student_overrides", "student_search", "scheme_comparison",
+           "controls", "scheme", "resume", "reuse", "debug")
 # Keys of a data configuration that say where the log is, not what it means.
 _WHERE_KEYS = ("source", "raw", "lake", "feature_lag")
 

@@ -19,6 +19,7 @@ from dualdnn.data.examples import Examples
 from dualdnn.evaluation.results import console_table, importance_table, published_rows
 from dualdnn.evaluation.student_search import choice_in_words, search_table
 from pipelines.plan import Plan
+from pipelines.present_schemes import show_schemes
 from pipelines.runs import read_report
 
 
@@ -109,8 +110,8 @@ def _tool(name: str) -> str:
     return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
-def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
-    """The table of towers, the requests, and where everything lies."""
+def _show_run(console: Console, run: Path, report: Mapping[str, Any]) -> None:
+    """What one training or evaluation has found."""
     console.print(console_table(report))
     show_published(console, report)
     if "student_search" in report:
@@ -131,6 +132,14 @@ def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
             "no student is near enough; python -m pipelines.export run="
             f"{run} export.student=NAME exports one all the same"
             if "student_search" in report else "this run has no student with weights"))
+
+
+def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
+    """The table of towers, the requests, and where everything lies."""
+    if "scheme_comparison" in report:
+        show_schemes(console, report["scheme_comparison"])
+    else:
+        _show_run(console, run, report)
     console.print(f"report    {run / 'report.md'}")
     console.print(f"mlflow    {_tool('mlflow')} ui --backend-store-uri {report['tracking_uri']}")
     if (run / "tensorboard").is_dir():

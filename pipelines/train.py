@@ -11,6 +11,8 @@ from pipelines.entry import start
 from pipelines.plan import plan_from
 from pipelines.present import make_console, show_finished, show_result
 from pipelines.runs import choose_run, new_run, read_report
+from pipelines.scheme_comparison import compare_schemes
+from pipelines.scheme_runs import scheme_comparison_from
 from pipelines.train_run import train_in
 
 
@@ -19,13 +21,20 @@ def main(config: DictConfig) -> None:
     mistakes: list[str] = []
     settings = resolved(config, mistakes)
     settings, run = choose_run("train", settings, given_overrides(), mistakes)
-    plan = plan_from(settings, mistakes)
+    compares = settings.get("scheme_comparison") is not None
+    if compares:
+        asked, runs, plan = scheme_comparison_from(settings, mistakes)
+    else:
+        plan = plan_from(settings, mistakes)
     console = make_console()
     if run and read_report(run).get("status") == "done":
         show_finished(console, run)
         return
     run = run or new_run(Path(settings["paths"]["outputs"]), "train", settings)
-    train_in(run, settings, plan, console)
+    if compares:
+        compare_schemes(run, settings, asked, runs, plan, console)
+    else:
+        train_in(run, settings, plan, console)
     show_result(console, run, read_report(run))
 
 

@@ -26,7 +26,8 @@ from pipelines.runs import read_report
 from pipelines.student_search import asked_export, check_parts, searched_section
 
 
-def train_in(run: Path, settings: dict[str, Any], plan: Plan, console: Console) -> None:
+def train_in(run: Path, settings: dict[str, Any], plan: Plan, console: Console, *,
+             export: bool = True) -> None:
     """Train in a run folder, or go on with what an earlier try has left there.
 
     Args:
@@ -34,6 +35,7 @@ def train_in(run: Path, settings: dict[str, Any], plan: Plan, console: Console) 
         settings: resolved.
         plan: the same, checked.
         console: where progress is shown.
+        export: whether to publish a student.
 
     Raises:
         LockError: another process trains there.
@@ -41,10 +43,11 @@ def train_in(run: Path, settings: dict[str, Any], plan: Plan, console: Console) 
     """
     with (lock(run / ".lock", wait=False),
           recorded(run, "train", settings, plan.schema.name) as record):
-        _train(record, settings, plan, console)
+        _train(record, settings, plan, console, export)
 
 
-def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Console) -> None:
+def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Console,
+           export: bool) -> None:
     """Open the data, train all towers in one pass, measure, export, report."""
     started = time.monotonic()
     run = record.run
@@ -77,7 +80,7 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
                                                         sections, logits)
     with console.status("fitting the references"):
         report |= reference_section(plan, examples, logits, Path(settings["paths"]["state"]))
-    asked = asked_export(plan.export, report.get("student_search"))
+    asked = asked_export(plan.export, report.get("student_search")) if export else None
     if asked:
         with console.status("exporting"):
             report |= export_sections(

@@ -6,17 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dualdnn.evaluation.markdown import markdown_table as _markdown_table
 from dualdnn.evaluation.results import COLUMNS, four, importance_rows, published_rows, result_rows
 from dualdnn.evaluation.student_search import choice_in_words, search_table
-
-
-def _markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        safe = [" ".join(cell.replace("|", "\\|").split()) for cell in cells]
-        return "| " + " | ".join(safe) + " |"
-
-    rule = "|" + "|".join([" --- "] + [" ---: "] * (len(heading) - 1)) + "|"
-    return [line(heading), rule, *(line(row) for row in rows), ""]
 
 
 def _show(value: Any) -> str:
