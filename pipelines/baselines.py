@@ -61,7 +61,7 @@ def baseline_from(name: str, config: Any, run: Mapping[str, Any], seed: int,
         seed: of the run.
         mistakes: receives what is wrong, one sentence each.
     """
-    where, before = f"baseline/{name}", len(mistakes)
+    where, before = f"baseline_model/{name}", len(mistakes)
     if not isinstance(config, Mapping):
         mistakes.append(f"{where} must be a mapping, got {config!r}.")
         return None

@@ -124,9 +124,9 @@ def _baselines(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     """The configuration of every baseline: its file with its overrides."""
     names = config.get("baselines", [])
     names = OmegaConf.to_container(names) if OmegaConf.is_config(names) else names
-    if (chosen := HydraConfig.get().runtime.choices.get("baseline")) is not None:
-        mistakes.append(f"baseline={chosen} is not how baselines are chosen. Name them in a list, "
-                        f"as in baselines=[{chosen}].")
+    if (chosen := HydraConfig.get().runtime.choices.get("baseline_model")) is not None:
+        mistakes.append(f"baseline_model={chosen} is not how baselines are chosen. Name them "
+                        f"in a list, as in baselines=[{chosen}].")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         mistakes.append(f"baselines must be a list of names such as [fm,deepfm], got {names!r}. "
                         "Use [] for none.")
@@ -143,7 +143,7 @@ def _baselines(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     configs: dict[str, Any] = {}
     for name in dict.fromkeys(names):
         try:
-            found = _file_of("baseline", name, "baselines", "interactions").copy()
+            found = _file_of("baseline_model", name, "baselines", "interactions").copy()
         except ConfigError as error:
             mistakes.extend(error.mistakes)
             continue
@@ -201,7 +201,7 @@ def resolved(config: DictConfig, mistakes: list[str] | None = None) -> dict[str,
         config.pop("student")
         config.students = list(configs)
         config.baseline_configs = baselines
-        config.pop("baseline", None)
+        config.pop("baseline_model", None)
     settings = plain_values(config, found)
     if mistakes is None and found:
         raise ConfigError(found)

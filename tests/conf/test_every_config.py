@@ -71,7 +71,7 @@ def test_a_job_composes_without_an_override(job):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
 def test_an_option_makes_a_plan(group, option, raw):
-    choice = f"{group}={option}" if group != "baseline" else f"baselines=[{option}]"
+    choice = f"{group}={option}" if group != "baseline_model" else f"baselines=[{option}]"
     given = [choice, *NEEDED.get(choice, [])]
     if group == "data" and option in RAW_FILES:
         given.append(raw(option))
@@ -105,7 +105,7 @@ def test_every_teacher_goes_with_every_student():
 def test_one_experiment_trains_every_baseline():
     plan = plan_of(["experiment=baselines"])
     assert sorted(one.name for one in plan.baselines) == sorted(
-        option for group, option in OPTIONS if group == "baseline")
+        option for group, option in OPTIONS if group == "baseline_model")
     # The teacher's MLP where they have one.
     assert {tuple(one.network.hidden_units) for one in plan.baselines} == {
         (), tuple(plan.teacher.hidden_units)}

@@ -35,7 +35,7 @@ def planned(*overrides):
 
 @pytest.fixture(scope="module")
 def networks():
-    """The networks of the files under baseline/ with random weights, by name."""
+    """The networks of the files under baseline_model/ with random weights, by name."""
     plan = planned("experiment=baselines", "teacher.hidden_units=[6,4]")
     made = {}
     for baseline in plan.baselines:
@@ -235,8 +235,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(trained, forks, feed):
 
 
 def test_a_baseline_that_breaks_drops_out_beside_one_of_a_users_own(forks, feed):
-    (feed.folder / "conf" / "baseline").mkdir()
-    (feed.folder / "conf" / "baseline" / "gbdt_lr.yaml").write_text(
+    (feed.folder / "conf" / "baseline_model").mkdir()
+    (feed.folder / "conf" / "baseline_model" / "gbdt_lr.yaml").write_text(
         "# He et al. 2014: a logistic regression on leaves.\ndefaults: [logistic_regression]\n"
         "gbdt: {trees: 3, leaves: 4, learning_rate: 0.1, least_share: 0, patience: 5,\n"
         "       most_categories: 8, threads: 1}\n")
