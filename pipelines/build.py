@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from dualdnn.training.train_step import TrainStep
 from dualdnn.training.trainer import Listener, Trainer
 from pipelines.baselines import BaselinePlan
 from pipelines.plan import Plan, StudentPlan
+from pipelines.teachers import build_teacher
 
 _log = logging.getLogger("dualdnn")
 
@@ -50,19 +51,15 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
     """
 
     def embedding(name: str, *, linear: bool, privileged: bool,
+                  only: Sequence[str] | None = None,
                   dim: int = plan.embedding.dim) -> SharedEmbedding:
         return SharedEmbedding(
             schema=schema, table_rows=row_map.table_rows, vectors=row_map.vectors,
             embedding_dim=dim, initial_stddev=plan.embedding.initial_stddev,
-            linear=linear, privileged=privileged, seed=plan.seed, name=name,
+            linear=linear, privileged=privileged, only=only, seed=plan.seed, name=name,
         )
 
     shared = embedding("shared", linear=plan.teacher.linear, privileged=True)
-    teacher = Teacher(
-        interactions=plan.interactions, hidden_units=plan.teacher.hidden_units,
-        activation=plan.teacher.activation, dropout=plan.teacher.dropout, seed=plan.seed,
-        name=TEACHER,
-    )
 
     def tower(student: StudentPlan) -> StudentTower:
         network = Student(
@@ -76,6 +73,9 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
             embedding=embedding(student.name, linear=student.network.linear,
                                 privileged=False)
             if student.owns_table else shared,
+            extra=embedding(student.name, linear=student.network.linear, privileged=False,
+                            only=student.extra_fields) if student.extra_fields else None,
+            after_teacher=student.scheme.after_teacher,
             projections=[
                 HintProjection(teacher_units=plan.teacher.hidden_units[theirs], seed=plan.seed,
                                name=f"{student.name}_hint_{i}")
@@ -90,7 +90,11 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
             embedding=embedding(baseline.tower, linear=baseline.network.linear, privileged=False,
                                 dim=plan.embedding.dim if network.reads_vectors else 1))
 
-    return DualDNN(embedding=shared, teacher=teacher, owner=owner,
+    return DualDNN(embedding=shared, teacher=build_teacher(plan.teacher, plan.seed, TEACHER),
+                   teacher_embeddings=[
+                       embedding(f"{TEACHER}.{name}", linear=linear, privileged=True)
+                       for name, linear in plan.teacher.own_embeddings.items()],
+                   owner=owner,
                    students=[*(tower(student) for student in [*plan.students, *plan.controls]),
                              *(rival(one) for one in plan.baselines if one.gbdt is None)])
 

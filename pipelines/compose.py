@@ -175,6 +175,12 @@ def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
         if isinstance(field, DictConfig) and isinstance(field.get("file"), str):
             OmegaConf.update(config, f"data.fields.{i}.file",
                              str(Path(field.file).expanduser().absolute()))
+    towers = OmegaConf.select(config, "teacher.towers")
+    for name, tower in towers.items() if isinstance(towers, DictConfig) else ():
+        for key in ("run", "scores"):
+            if isinstance(tower, DictConfig) and isinstance(tower.get(key), str):
+                OmegaConf.update(config, f"teacher.towers.{name}.{key}",
+                                 str(Path(tower[key]).expanduser().absolute()))
     mistakes.extend(f"{key} has no value. Give it one with {key}=VALUE."
                     for key in sorted(OmegaConf.missing_keys(config)))
     plain = OmegaConf.to_container(config, resolve=True)

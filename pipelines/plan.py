@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import hydra
-import tf_keras as keras
 
 from dualdnn.config import parse
 from dualdnn.data.lake import Lake
@@ -19,18 +18,25 @@ from dualdnn.schema import Schema, schema_from_dict
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
 from pipelines.baselines import BaselinePlan, baselines_from
-from pipelines.interactions import interactions_from
 from pipelines.settings import (
     EmbeddingSettings,
     EvaluationSettings,
     ExportSettings,
-    NetworkSettings,
     OptimizerSettings,
     PathSettings,
     PublishedFigures,
     TrackingSettings,
 )
-from pipelines.students import CONTROLS, StudentPlan, controls_of, student_from
+from pipelines.students import (
+    CONTROLS,
+    StudentPlan,
+    controls_of,
+    extra_field_mistakes,
+    scheme_mistakes,
+    student_from,
+    unclean_teacher_mistakes,
+)
+from pipelines.teachers import TeacherPlan, teacher_from
 
 _SECTIONS = (
     "data", "window", "teacher", "student_configs", "distillation", "optimizer", "training",
@@ -63,8 +69,7 @@ class Plan:
     feature_lag: str | None
     window: Window
     embedding: EmbeddingSettings
-    teacher: NetworkSettings
-    interactions: list[keras.layers.Layer]
+    teacher: TeacherPlan
     students: list[StudentPlan]
     controls: list[StudentPlan]
     baselines: list[BaselinePlan]
@@ -119,18 +124,6 @@ def data_from(data: Any, mistakes: list[str]) -> tuple[Schema | None, Source | N
         return None, source
 
 
-def _teacher(
-    config: Any, seed: int, mistakes: list[str]
-) -> tuple[NetworkSettings | None, list[keras.layers.Layer]]:
-    values = dict(config) if isinstance(config, Mapping) else {}
-    interactions = interactions_from(values.pop("interactions", {}), "teacher.interactions",
-                                     "teacher", seed, mistakes)
-    network = parse(NetworkSettings, values if values else config, "teacher", mistakes)
-    if network:
-        mistakes.extend(network.mistakes("teacher"))
-    return network, interactions
-
-
 def _check_values(config: Mapping[str, Any], mistakes: list[str]) -> None:
     """The settings that are plain values."""
     known = (*_SECTIONS, *_VALUES)
@@ -141,9 +134,7 @@ def _check_values(config: Mapping[str, Any], mistakes: list[str]) -> None:
     seed = config["seed"]
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         mistakes.append(f"seed must be a whole number >= 0, got {seed!r}.")
-    if config["scheme"] != "co_training":
-        mistakes.append(f"scheme `{config['scheme']}` is not supported by this version; "
-                        "use co_training.")
+    mistakes.extend(scheme_mistakes(config["scheme"], "scheme"))
     controls = config["controls"]
     if not isinstance(controls, list) or any(name not in CONTROLS for name in controls):
         mistakes.append(f"controls must be a list out of {', '.join(CONTROLS)}, got {controls!r}.")
@@ -197,7 +188,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     if embedding:
         found.extend(embedding.mistakes())
     seed = config["seed"] if isinstance(config["seed"], int) else 0
-    teacher, interactions = _teacher(config.get("teacher"), seed, found)
+    teacher = teacher_from(config.get("teacher"), seed, found)
     optimizer = parse(OptimizerSettings, config.get("optimizer"), "optimizer", found)
     if optimizer:
         found.extend(optimizer.mistakes())
@@ -225,6 +216,9 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
                          "time.")
         if evaluation:
             found.extend(evaluation.mistakes([field.name for field in kept]))
+        for student in filter(None, students):
+            found.extend(extra_field_mistakes(student, schema, [field.name for field in kept]))
+    found.extend(unclean_teacher_mistakes([student for student in students if student]))
     for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking")):
         parse(cls, config.get(name), name, found)
     published = parse(PublishedFigures, config.get("published"), "published", found)
@@ -236,8 +230,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     return Plan(
         seed=seed, schema=schema, lake=Lake(Path(config["data"]["lake"])), source=source,
         feature_lag=str(config["data"]["feature_lag"]) if "feature_lag" in config["data"] else None,
-        window=window, embedding=embedding, teacher=teacher,
-        interactions=interactions, students=students,
+        window=window, embedding=embedding, teacher=teacher, students=students,
         controls=[control for student in students
                   for control in controls_of(student, config["controls"], optimizer.teacher)],
         baselines=baselines, table=optimizer.table, teacher_optimizer=optimizer.teacher,

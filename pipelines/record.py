@@ -70,9 +70,11 @@ class RunRecord:
 
     def close(self, report: Mapping[str, Any], step: int) -> None:
         """Pass the final metrics and the files on to mlflow."""
-        towers = {"teacher": report.get("teacher", {}), **report["students"],
-                  **{f"{BASELINE}{name}": numbers
-                     for name, numbers in report.get("baselines", {}).items()}}
+        towers = {"teacher": report.get("teacher", {}), **report["students"]}
+        towers |= {f"teacher.{member}": numbers
+                   for member, numbers in towers["teacher"].get("towers", {}).items()}
+        towers |= {f"{BASELINE}{name}": numbers
+                   for name, numbers in report.get("baselines", {}).items()}
         for tower, numbers in towers.items():
             for metric, value in numbers.items():
                 if isinstance(value, float | int):

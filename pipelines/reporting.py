@@ -18,7 +18,7 @@ from dualdnn.export.saved_model import encoded_inputs, size_in_bytes, write_save
 from dualdnn.export.student import serving_graph
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.training.best_weights import BestWeights
-from dualdnn.training.measure import measure
+from dualdnn.training.measure import measure, measure_members
 from pipelines.gbdt import GbdtBaseline
 from pipelines.plan import Plan
 
@@ -70,6 +70,7 @@ def measured_sections(
     for student in plan.students:
         prefix = f"{student.name}."
         section = dict(measured.get(student.name, {"status": "diverged"}))
+        section["scheme"] = student.scheme.name
         section["control"] = {name.removeprefix(prefix): numbers
                               for name, numbers in measured.items() if name.startswith(prefix)}
         alone = logits.get(f"{prefix}alone")
@@ -86,6 +87,10 @@ def measured_sections(
                                for one in plan.baselines}
     if TEACHER in measured:  # a student that goes on alone comes without it
         report["teacher"] = measured[TEACHER]
+        if members := measure_members(model, best, examples, index):
+            report["teacher"]["towers"] = members
+        if model.scored:
+            report["teacher"]["untimed"] = model.scored
     if students:
         report["control"] = next(iter(students.values()))["control"]
     return {**report, "towers": list(measured)}, logits

@@ -19,6 +19,7 @@ from pipelines.comparable import keep_comparable
 from pipelines.compose import given_overrides, resolved
 from pipelines.entry import start
 from pipelines.exporting import export_sections
+from pipelines.finished_members import with_finished_members
 from pipelines.gbdt import train_gbdt_baselines
 from pipelines.listen import TrainingListener
 from pipelines.plan import Plan, plan_from
@@ -55,6 +56,8 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
     record.open(plan, examples, settings)
     show_data(console, plan, examples)
 
+    with console.status("scoring with finished models"):
+        examples = with_finished_members(plan, examples, run, Path(settings["paths"]["state"]))
     model = build_model(plan, examples.schema, examples.row_map)
     with TrainingListener(console, TensorBoardWriter(run / "tensorboard"),
                           record.mlflow) as listener:

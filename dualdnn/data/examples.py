@@ -62,6 +62,8 @@ class Examples:
         sampling_rates: (num_examples,) float32 probability that a negative was kept, or None.
         dropped_fields: label statistics that the window cannot use.
         fingerprint: hex digest of the days' contents.
+        scores: (num_examples, members) float32 logits of finished models, which the teacher alone
+            reads, or None.
     """
 
     schema: Schema
@@ -76,6 +78,7 @@ class Examples:
     sampling_rates: np.ndarray | None
     dropped_fields: list[str]
     fingerprint: str
+    scores: np.ndarray | None = None
 
     @cached_property
     def timestamps(self) -> np.ndarray:
@@ -87,6 +90,10 @@ class Examples:
         labels = self.labels[index]
         weights = np.ones_like(labels) if self.weights is None else self.weights[index]
         return Batch(self.rows[index], self.dense[index], labels, weights)
+
+    def scores_at(self, index: np.ndarray) -> np.ndarray | None:
+        """(n, members) float32 of these row numbers, or None."""
+        return None if self.scores is None else self.scores[index]
 
     def public_inputs(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows and floats of these examples as a student is served: without privileged fields."""

@@ -72,12 +72,13 @@ def plain(value: Any, where: str = "report") -> Any:
 
 
 def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One flat row per tower: teacher, each student and its controls, baselines, references.
+    """One flat row per tower: teacher, its pool, students with controls, baselines, references.
 
     Returns:
-        Rows of `tower` (unique: `teacher`, `NAME`, `NAME.CONTROL`, `baseline.NAME`), `role`
-        (teacher, student, control, baseline, reference), `name` (the last part of `tower`) and
-        those of the table's numbers that were measured. The top-level `control` repeats the first
+        Rows of `tower` (unique: `teacher`, `teacher.MEMBER`, `NAME`, `NAME.CONTROL`,
+        `baseline.NAME`), `role` (teacher, member, student, control, baseline, reference), `name`
+        (the last part of `tower`) and those of the table's numbers that were measured. The
+        top-level `control` repeats the first
         student's and is read only where no student has one.
     """
     given = plain(report)
@@ -89,6 +90,8 @@ def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     if "teacher" in given:
         add("teacher", "teacher", "teacher", given["teacher"])
+        for member, numbers in given["teacher"].get("towers", {}).items():
+            add(f"teacher.{member}", "member", member, numbers)
     students = given.get("students", {})
     for student, measured in students.items():
         add(student, "student", student, measured)
@@ -181,10 +184,11 @@ def console_table(report: Mapping[str, Any]) -> Table:
     table.add_column("tower", overflow="fold", min_width=10)
     for _, heading, _ in COLUMNS:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-    styles = {"teacher": "bold", "student": "bold cyan", "control": "dim",
+    styles = {"teacher": "bold", "member": "", "student": "bold cyan", "control": "dim",
               "baseline": "green", "reference": "dim italic"}
     for row in result_rows(report):
-        label = {"control": f"  control {row['name']}", "baseline": f"baseline {row['name']}",
+        label = {"member": f"  tower {row['name']}", "control": f"  control {row['name']}",
+                 "baseline": f"baseline {row['name']}",
                  "reference": f"reference {row['name']}"}.get(row["role"], row["name"])
         cells = [show(row[key]) if key in row else "-" for key, _, show in COLUMNS]
         table.add_row(Text(label), *cells, style=styles[row["role"]])

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as keras
 
+from dualdnn.distillation.losses import label_loss, weighted_mean
 from dualdnn.layers.mlp import MLP
-from dualdnn.models.towers import TowerOutput, logit_layer
+from dualdnn.models.towers import TowerInput, TowerOutput, logit_layer, side_by_side
 
 # What the MLP reads.
 DEEP = ("fields", "interactions", "both", "none")
@@ -22,7 +23,8 @@ def adds_to_logit(layer: keras.layers.Layer) -> bool:
 class Teacher(keras.Model):
     """Interaction layers and an MLP side by side, joined by one output layer.
 
-    With CIN it is xDeepFM (Lian et al. 2018), with Cross it is DCN (Wang et al. 2017).
+    With CIN it is xDeepFM (Lian et al. 2018), with Cross it is DCN (Wang et al. 2017),
+    with a factorization machine DeepFM (Guo et al. 2017), and without any a plain DNN.
 
     Attributes:
         linear: does it add the first-order weights that it is given? Always.
@@ -108,3 +110,22 @@ class Teacher(keras.Model):
         if linear is not None:
             logits += tf.reduce_sum(linear, axis=(1, 2))
         return TowerOutput(logits=logits, hidden=hidden)
+
+    def answer(self, inputs: Sequence[TowerInput], scores: tf.Tensor | None, step: tf.Tensor,
+               training: bool = False) -> TowerOutput:
+        """`call`, of inputs from each of its embeddings; `scores` are for pools alone."""
+        vectors, linear = side_by_side(inputs)
+        return self(vectors, linear, step, training=training)
+
+    def losses(self, output: TowerOutput, labels: tf.Tensor,
+               weights: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scalar losses by name; `total` is what it minimises.
+
+        Args:
+            output: of `answer`.
+            labels: `(batch_size,)`.
+            weights: `(batch_size,)`.
+        """
+        # tfrs.tasks.Ranking divides by the batch size; weight 0 must equal dropping the example.
+        of_labels = weighted_mean(label_loss(labels, output.logits), weights)
+        return {"label_loss": of_labels, "total": of_labels}

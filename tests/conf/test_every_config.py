@@ -54,8 +54,8 @@ def plan_of(overrides):
 
 def test_the_glob_finds_every_file():
     # A new file belongs into the count, and so into the tests below.
-    assert len(FILES) == 53, [path.relative_to(CONF).as_posix() for path in FILES]
-    assert len(OPTIONS) == 36
+    assert len(FILES) == 58, [path.relative_to(CONF).as_posix() for path in FILES]
+    assert len(OPTIONS) == 41
     assert {path.stem for path in FILES if path.parent == CONF} == set(PRIMARY)
     assert not list(CONF.rglob("*.yml"))
 
@@ -99,7 +99,8 @@ def test_every_teacher_goes_with_every_student():
     for teacher in teachers:
         plan = plan_of([f"teacher={teacher}", f"students=[{','.join(students)}]"])
         assert [student.name for student in plan.students] == students
-        assert len(plan.interactions) == (2 if teacher == "xdeepfm_dcn" else 1)
+        interactions = {"xdeepfm_dcn": 2, "pool": 3, "plain": 0}
+        assert len(plan.teacher.interactions) == interactions.get(teacher, 1)
 
 
 def test_one_experiment_trains_every_baseline():
