@@ -64,8 +64,8 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
     def tower(student: StudentPlan) -> StudentTower:
         network = Student(
             hidden_units=student.network.hidden_units, activation=student.network.activation,
-            dropout=student.network.dropout, linear=student.network.linear, seed=plan.seed,
-            name=student.name,
+            dropout=student.network.dropout, linear=student.network.linear, fm=student.network.fm,
+            seed=plan.seed, name=student.name,
         )
         hints = student.objective.hints if student.objective.hint_weight else ()
         return StudentTower(

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dualdnn.errors import ConfigError
 from dualdnn.models.dual_dnn import TEACHER
+from pipelines.student_grid import searched_students
 
 # A student's name is part of folders, of tensor names and, with a dot, of its controls' names.
 _STUDENT_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
@@ -58,6 +59,20 @@ def _student_file(name: str) -> DictConfig:
     return _file_of("student", name, "students", "hidden_units")
 
 
+def _losses_file(name: str) -> dict[str, Any]:
+    """In what `distillation/NAME.yaml` differs from the file that the run has chosen.
+
+    So that a change to the run's distillation stays where the two files agree.
+    """
+    chosen = HydraConfig.get().runtime.choices["distillation"]
+    if name == chosen:
+        return {}
+    wanted, of_run = (_values(_file_of("distillation", one, "student_search.grid.distillation",
+                                       "soft_label_weight")) for one in (name, chosen))
+    return {key: value for key, value in wanted.items()
+            if key not in of_run or of_run[key] != value}
+
+
 def _values(config: DictConfig) -> Any:
     return OmegaConf.to_container(config, resolve=False)
 
@@ -86,8 +101,38 @@ def _student_names(config: DictConfig, mistakes: list[str]) -> list[str]:
     return names
 
 
+def _is_name(name: str, mistakes: list[str]) -> bool:
+    """Can a student be called so?"""
+    if _STUDENT_NAME.match(name) and name != TEACHER:
+        return True
+    mistakes.append("a student must be named by letters, digits, `_` and `-`, and not "
+                    f"`{TEACHER}`, got `{name}`. Rename it.")
+    return False
+
+
+def _grid(config: DictConfig, mistakes: list[str]) -> dict[str, DictConfig]:
+    """The configuration of every student of `student_search`."""
+    base = HydraConfig.get().runtime.choices.get("student")
+    before = len(mistakes)
+    if config.students is not None:
+        mistakes.append("students and student_search are both given. Leave students out: the grid "
+                        "says which there are, and student=NAME what they start from.")
+    if config.student_overrides:
+        mistakes.append("student_overrides and student_search are both given. Change what all "
+                        "students of the grid start from: student=NAME, student.KEY=VALUE.")
+    if base is None:
+        mistakes.append("student=null leaves student_search nothing to start from. Choose one "
+                        "with student=NAME.")
+    if len(mistakes) > before:
+        return {}
+    found = searched_students(config.student_search, base, config.student, _losses_file, mistakes)
+    return {name: one for name, one in found.items() if _is_name(name, mistakes)}
+
+
 def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     """The configuration of every student: its file with its overrides."""
+    if config.get("student_search") is not None:
+        return _grid(config, mistakes)
     names = _student_names(config, mistakes)
     overrides = config.student_overrides
     if not isinstance(overrides, DictConfig):
@@ -100,9 +145,7 @@ def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
                             f"this run: {', '.join(names) or 'none'}.")
     configs = {}
     for name in dict.fromkeys(names):
-        if not _STUDENT_NAME.match(name) or name == TEACHER:
-            mistakes.append("a student must be named by letters, digits, `_` and `-`, and not "
-                            f"`{TEACHER}`, got `{name}`. Rename its file.")
+        if not _is_name(name, mistakes):
             continue
         try:
             found = _student_file(name) if config.students is not None else config.student

@@ -27,6 +27,7 @@ from pipelines.settings import (
     PublishedFigures,
     TrackingSettings,
 )
+from pipelines.student_search import SearchSettings, search_from
 from pipelines.students import (
     CONTROLS,
     StudentPlan,
@@ -42,8 +43,8 @@ _SECTIONS = (
     "data", "window", "teacher", "student_configs", "distillation", "optimizer", "training",
     "evaluation", "export", "embedding", "published", "paths", "tracking", "baseline_configs",
 )
-_VALUES = ("seed", "students", "student_overrides", "controls", "scheme", "resume", "reuse",
-           "debug", "baselines", "baseline_overrides")
+_VALUES = ("seed", "students", "student_overrides", "student_search", "scheme_comparison",
+           "controls", "scheme", "resume", "reuse", "debug", "baselines", "baseline_overrides")
 # Keys of a data configuration that say where the log is, not what it means.
 _WHERE_KEYS = ("source", "raw", "lake", "feature_lag")
 
@@ -79,6 +80,7 @@ class Plan:
     slices: Sequence[str]
     references: bool
     export: ExportSettings
+    search: SearchSettings | None = None
 
 
 def _instance(config: Any, where: str, methods: Sequence[str], mistakes: list[str]) -> Any:
@@ -200,6 +202,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     students = [student_from(name, of_student, config, layers, found)
                 for name, of_student in config["student_configs"].items()]
     baselines = baselines_from(config, seed, found)
+    search = search_from(config, window, found)
     export = parse(ExportSettings, config.get("export"), "export", found)
     if export:
         found.extend(export.mistakes(list(config["student_configs"]),
@@ -235,5 +238,5 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
                   for control in controls_of(student, config["controls"], optimizer.teacher)],
         baselines=baselines, table=optimizer.table, teacher_optimizer=optimizer.teacher,
         training=training, slices=evaluation.slices, references=evaluation.references,
-        export=export,
+        export=export, search=search,
     )

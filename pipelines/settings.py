@@ -140,6 +140,17 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudentNetworkSettings(NetworkSettings):
+    """The network of a student.
+
+    Attributes:
+        fm: give its MLP the FM vector beside the fields.
+    """
+
+    fm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
     """`optimizer.*`: of the tables, the teacher (and its control `alone`) and every student."""
 

@@ -6,16 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dualdnn.evaluation.markdown import markdown_table as _markdown_table
 from dualdnn.evaluation.results import COLUMNS, four, importance_rows, published_table, result_rows
-
-
-def _markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        safe = [" ".join(cell.replace("|", "\\|").split()) for cell in cells]
-        return "| " + " | ".join(safe) + " |"
-
-    rule = "|" + "|".join([" --- "] + [" ---: "] * (len(heading) - 1)) + "|"
-    return [line(heading), rule, *(line(row) for row in rows), ""]
+from dualdnn.evaluation.student_search import choice_in_words, search_table
 
 
 def _show(value: Any) -> str:
@@ -128,6 +121,18 @@ def _trees(about: Mapping[str, Any]) -> str:
             f"{about['seconds']:.1f} s")
 
 
+def _search(report: Mapping[str, Any]) -> list[str]:
+    search = report.get("student_search")
+    if not search:
+        return []
+    heading, rows = search_table(search)
+    words = choice_in_words(search)
+    return ["## Student search", "", f"{words[0].upper()}{words[1:]}. Fastest first; `o`: on the "
+            "frontier of validation AUC and latency, `>`: chosen; ms for 500 rows, one thread.", "",
+            *_markdown_table([heading[1], heading[0], *heading[2:]],
+                             [[row[1], row[0], *row[2:]] for row in rows])]
+
+
 def _slices(report: Mapping[str, Any]) -> list[str]:
     sliced = {name: tower["slices"] for name, tower in _towers(report).items()
               if tower.get("slices")}
@@ -182,7 +187,7 @@ def report_page(
     head |= {"revision": report["lineage"]["git_revision"]} if "lineage" in report else {}
     lines = [f"# {report.get('job', 'run')}: {report.get('data', {}).get('name', '')}".rstrip(": "),
              "", *_markdown_table(["", ""], [(k, _show(v)) for k, v in head.items() if v != []])]
-    lines += _results(report) + _published(report) + _distillation(report)
+    lines += _search(report) + _results(report) + _published(report) + _distillation(report)
     lines += _baselines(report)
     lines += _agreement(report) + _importance(report) + _slices(report)
     lines += ["## Figures", "", *figures] if figures else []

@@ -72,7 +72,7 @@ def plain(value: Any, where: str = "report") -> Any:
 
 
 def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One flat row per tower: teacher, its pool, students with controls, baselines, references.
+    """One flat row per tower: the teacher and its pool, students with controls, and others.
 
     Returns:
         Rows of `tower` (unique: `teacher`, `teacher.MEMBER`, `NAME`, `NAME.CONTROL`,

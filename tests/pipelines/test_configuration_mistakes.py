@@ -94,7 +94,7 @@ MISTAKES = [
      "student_overrides must be student_overrides.NAME.KEY=VALUE, got 3."),
     ("student_overrides.light.droput=0.1",
      "student/light.droput is not known; known are hidden_units, activation, dropout, linear, "
-     "scheme, extra_fields, distillation, optimizer."),
+     "fm, scheme, extra_fields, distillation, optimizer."),
     ("student_overrides.light.dropout=much",
      "student/light.dropout must be a finite number, got 'much'."),
     ("student.dropout=1", "student/light.dropout must lie in [0, 1), got 1.0."),
