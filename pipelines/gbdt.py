@@ -81,7 +81,8 @@ class _Renamed:
 def _of_trees(plan: Plan, baseline: BaselinePlan, trees: Trees, features: TreeFeatures,
               examples: Examples, state: Path) -> GbdtBaseline:
     """The baseline with its initial weights."""
-    leafed = with_leaves(examples, trees, features, state)
+    # Without the scores of finished models, which are for the teacher's pool alone.
+    leafed = replace(with_leaves(examples, trees, features, state), scores=None)
     embedding = SharedEmbedding(
         schema=leafed.schema, table_rows=leafed.row_map.table_rows,
         vectors=leafed.row_map.vectors, embedding_dim=plan.embedding.dim,
