@@ -31,9 +31,10 @@ def parameters_cell(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return tagged[0]
 
 
-def _assigned(source: str) -> set[str]:
+def assigned(cell: nbformat.NotebookNode) -> set[str]:
     """Names that the statements of a cell assign."""
-    return {target.id for statement in ast.parse(source).body if isinstance(statement, ast.Assign)
+    statements = ast.parse(cell.source).body
+    return {target.id for statement in statements if isinstance(statement, ast.Assign)
             for target in statement.targets if isinstance(target, ast.Name)}
 
 
@@ -51,8 +52,10 @@ def executed(path: Path, parameters: Mapping[str, Any] | None = None) -> nbforma
     notebook = nbformat.read(path, as_version=4)
     if parameters:
         cell = parameters_cell(notebook)
-        if unknown := sorted(set(parameters) - _assigned(cell.source)):
-            raise ValueError(f"{path.name} has no parameters {', '.join(unknown)}.")
+        known = assigned(cell)
+        if unknown := sorted(set(parameters) - known):
+            raise ValueError(f"{path.stem} has no parameters {', '.join(unknown)}, expected some "
+                             f"of {', '.join(sorted(known))}.")
         cell.source += "".join(f"\n{name} = {value!r}" for name, value in parameters.items())
     NotebookClient(notebook, timeout=_MOST_SECONDS, kernel_name="python3", record_timing=False,
                    resources={"metadata": {"path": str(path.parent)}}).execute()
