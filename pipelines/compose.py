@@ -163,6 +163,43 @@ def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     return configs
 
 
+def _baselines(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
+    """The configuration of every baseline: its file with its overrides."""
+    names = config.get("baselines", [])
+    names = OmegaConf.to_container(names) if OmegaConf.is_config(names) else names
+    if (chosen := HydraConfig.get().runtime.choices.get("baseline_model")) is not None:
+        mistakes.append(f"baseline_model={chosen} is not how baselines are chosen. Name them "
+                        f"in a list, as in baselines=[{chosen}].")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        mistakes.append(f"baselines must be a list of names such as [fm,deepfm], got {names!r}. "
+                        "Use [] for none.")
+        return {}
+    if len(set(names)) < len(names):
+        mistakes.append(f"baselines lists a name twice: {', '.join(names)}.")
+    overrides = config.get("baseline_overrides", {})
+    if not isinstance(overrides, DictConfig | dict):
+        mistakes.append("baseline_overrides must be baseline_overrides.NAME.KEY=VALUE, got "
+                        f"{overrides!r}.")
+        overrides = {}
+    mistakes += [f"baseline_overrides.{name}: `{name}` is not among the baselines of this run: "
+                 f"{', '.join(names) or 'none'}." for name in overrides if name not in names]
+    configs: dict[str, Any] = {}
+    for name in dict.fromkeys(names):
+        try:
+            found = _file_of("baseline_model", name, "baselines", "interactions").copy()
+        except ConfigError as error:
+            mistakes.extend(error.mistakes)
+            continue
+        own = overrides.get(name)
+        if own is not None and not isinstance(own, DictConfig):
+            mistakes.append(f"baseline_overrides.{name} must be baseline_overrides.{name}."
+                            f"KEY=VALUE, got {own!r}.")
+            own = None
+        OmegaConf.set_struct(found, False)
+        configs[name] = OmegaConf.merge(found, own or {})
+    return configs
+
+
 def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     """A configuration as plain values, its paths absolute.
 
@@ -181,6 +218,12 @@ def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
         if isinstance(field, DictConfig) and isinstance(field.get("file"), str):
             OmegaConf.update(config, f"data.fields.{i}.file",
                              str(Path(field.file).expanduser().absolute()))
+    towers = OmegaConf.select(config, "teacher.towers")
+    for name, tower in towers.items() if isinstance(towers, DictConfig) else ():
+        for key in ("run", "scores"):
+            if isinstance(tower, DictConfig) and isinstance(tower.get(key), str):
+                OmegaConf.update(config, f"teacher.towers.{name}.{key}",
+                                 str(Path(tower[key]).expanduser().absolute()))
     mistakes.extend(f"{key} has no value. Give it one with {key}=VALUE."
                     for key in sorted(OmegaConf.missing_keys(config)))
     plain = OmegaConf.to_container(config, resolve=True)
@@ -189,7 +232,7 @@ def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
 
 
 def resolved(config: DictConfig, mistakes: list[str] | None = None) -> dict[str, Any]:
-    """The configuration of `train` as plain values, with `student_configs` by name.
+    """The configuration of `train` as plain values; `student_configs`, `baseline_configs` by name.
 
     Args:
         config: as hydra composed it.
@@ -201,11 +244,13 @@ def resolved(config: DictConfig, mistakes: list[str] | None = None) -> dict[str,
     """
     found: list[str] = []
     config = config.copy()
-    configs = _students(config, found)
+    configs, baselines = _students(config, found), _baselines(config, found)
     with open_dict(config):
         config.student_configs = configs
         config.pop("student")
         config.students = list(configs)
+        config.baseline_configs = baselines
+        config.pop("baseline_model", None)
     settings = plain_values(config, found)
     if mistakes is None and found:
         raise ConfigError(found)

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dualdnn.data.examples import Examples
-from dualdnn.evaluation.results import console_table, importance_table, published_rows
+from dualdnn.evaluation.results import console_table, importance_table, published_table
 from dualdnn.evaluation.student_search import choice_in_words, search_table
 from pipelines.plan import Plan
 from pipelines.present_schemes import show_schemes
@@ -70,18 +70,18 @@ def agreement_words(agreement: Mapping[str, Any]) -> str:
 
 
 def show_published(console: Console, report: Mapping[str, Any]) -> None:
-    """Teacher against student, beside what was published elsewhere."""
-    rows = published_rows(report)
+    """Teacher against student and baseline, beside what was published elsewhere."""
+    heading, rows = published_table(report)
     if not rows:
         return
     table = Table(title="beside the published figures", title_justify="left",
                   title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("published", justify="right")
-    for name in report["students"]:
+    for name in heading[2:]:
         table.add_column(name, justify="right", style="bold cyan")
-    for what, figure, ours in rows:
-        table.add_row(what, figure, *ours.values())
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
 
 
@@ -124,6 +124,9 @@ def _show_run(console: Console, run: Path, report: Mapping[str, Any]) -> None:
             console.print(f"{name} ranks as the teacher does: {agreement_words(agreement)}")
         if student.get("status") == "diverged":
             console.print(f"student {name} became NaN or infinite and dropped out")
+    for name, baseline in report.get("baselines", {}).items():
+        if baseline.get("status") == "diverged":
+            console.print(f"baseline {name} became NaN or infinite and dropped out")
     if "export" in report:
         show_requests(console, report.get("requests", []))
         show_export(console, report["export"])

@@ -12,6 +12,7 @@ from dualdnn.data.examples import Examples
 from dualdnn.errors import DataError
 from dualdnn.storage import remove_leftovers, write_json
 from dualdnn.tracking import MlflowRun, default_uri
+from pipelines.baselines import BASELINE
 from pipelines.compose import command_of
 from pipelines.exporting import lineage_of
 from pipelines.plan import Plan
@@ -74,7 +75,12 @@ class RunRecord:
 
     def close(self, report: Mapping[str, Any], step: int) -> None:
         """Pass the final metrics and the files on to mlflow."""
-        towers = {"teacher": report.get("teacher", {}), **report["students"]}
+        teacher = report.get("teacher", {})
+        towers = {"teacher": teacher, **report["students"],
+                  **{f"teacher.{name}": numbers
+                     for name, numbers in teacher.get("towers", {}).items()},
+                  **{f"{BASELINE}{name}": numbers
+                     for name, numbers in report.get("baselines", {}).items()}}
         for tower, numbers in towers.items():
             for metric, value in numbers.items():
                 if isinstance(value, float | int):

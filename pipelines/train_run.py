@@ -16,6 +16,8 @@ from dualdnn.tracking import TensorBoardWriter
 from pipelines.build import build_model, build_trainer, open_plan_data
 from pipelines.comparable import keep_comparable
 from pipelines.exporting import export_sections
+from pipelines.finished_members import with_finished_members
+from pipelines.gbdt import train_gbdt_baselines
 from pipelines.listen import TrainingListener
 from pipelines.plan import Plan
 from pipelines.present import show_data
@@ -58,6 +60,8 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
     record.open(plan, examples, settings)
     show_data(console, plan, examples)
 
+    with console.status("scoring with finished models"):
+        examples = with_finished_members(plan, examples, run, Path(settings["paths"]["state"]))
     model = build_model(plan, examples.schema, examples.row_map)
     with TrainingListener(console, TensorBoardWriter(run / "tensorboard"),
                           record.mlflow) as listener:
@@ -65,15 +69,20 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
         if trainer.resume():
             console.print(f"resumed at step {trainer.step} of {run}")
         trainer.run()
+    on_leaves = train_gbdt_baselines(plan, examples, run, Path(settings["paths"]["state"]),
+                                     console, record.mlflow)
     trainer.best.save(run / "model")
     with atomic_folder(run / "row_map") as folder:
         examples.row_map.save(folder)
 
     with console.status("measuring"):
-        sections, logits = measured_sections(plan, model, trainer.best, examples)
-    keep_comparable(run, plan, examples, logits, trainer.history)
+        sections, logits = measured_sections(plan, model, trainer.best, examples,
+                                             on_leaves.baselines)
+    history = [*trainer.history, *on_leaves.history]
+    keep_comparable(run, plan, examples, logits, history)
     report = {"job": "train", "status": "done", **record.about, **sections,
-              "published": settings["published"], "progress": trainer.summary()}
+              "published": settings["published"],
+              "progress": trainer.summary() | on_leaves.progress}
     if plan.search:
         with console.status("choosing a student"):
             report["student_search"] = searched_section(plan.search, model, trainer.best, examples,
@@ -92,7 +101,7 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
     report["examples_per_second"] = trainer.timed_examples / max(trainer.timed_seconds, 1e-9)
     labels = examples.labels[examples.split.test]
     write_report(
-        run, report, history=trainer.history,
+        run, report, history=history,
         reliability={tower: (labels, sigmoid(scores)) for tower, scores in logits.items()},
         config_text=yaml.safe_dump(settings, sort_keys=False),
         command=record.about["command"],

@@ -3,24 +3,41 @@ import dualdnn  # noqa: F401, I001  (first: it selects the Keras API)
 import itertools
 
 import numpy as np
+import pytest
+import tensorflow as tf
 
-from dualdnn.layers.fm import BiInteraction
-
-
-def test_equals_the_sum_over_all_pairs():
-    x = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
-    expected = sum(x[:, i] * x[:, j] for i, j in itertools.combinations(range(4), 2))
-    layer = BiInteraction(name="fm")
-    np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
-    assert tuple(layer.compute_output_shape(x.shape)) == (5, 3)
-    assert layer.weights == []
+from dualdnn.layers.fm import BiInteraction, FactorizationMachine
 
 
-def test_three_fields_by_hand():
-    # 1*2 + 1*3 + 2*3 and 0*1 + 0*5 + 1*5.
-    assert BiInteraction(name="fm")(np.array([[[1.0, 0], [2, 1], [3, 5]]])).numpy().tolist() == [
-        [11, 5]]
+def vectors(fields=5, dim=3):
+    return np.random.default_rng(1).normal(size=(4, fields, dim)).astype(np.float32)
+
+
+def test_by_hand():
+    given = tf.constant([[[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]])
+    # 1*3 + 1*5 + 3*5 and 2*4 + 2*6 + 4*6
+    np.testing.assert_allclose(BiInteraction(name="pairs")(given), [[23.0, 44.0]])
+    np.testing.assert_allclose(FactorizationMachine(name="fm")(given), [[67.0]])
+
+
+def test_the_papers_sums_over_all_pairs():
+    given = vectors()
+    pairs = [sum(one[i] * one[j] for i, j in itertools.combinations(range(5), 2)) for one in given]
+    np.testing.assert_allclose(BiInteraction(name="pairs")(given), pairs, rtol=1e-4, atol=1e-5)
+    inner = [[sum(one[i] @ one[j] for i, j in itertools.combinations(range(5), 2))]
+             for one in given]
+    np.testing.assert_allclose(FactorizationMachine(name="fm")(given), inner, rtol=1e-4, atol=1e-5)
 
 
 def test_one_field_has_no_pair():
-    assert not np.any(BiInteraction(name="fm")(np.ones((2, 1, 3), np.float32)))
+    np.testing.assert_allclose(FactorizationMachine(name="fm")(vectors(fields=1)), np.zeros((4, 1)),
+                               atol=1e-6)
+
+
+@pytest.mark.parametrize("cls", [BiInteraction, FactorizationMachine])
+def test_shape_and_configuration(cls):
+    layer = cls(seed=3, name="fm")
+    assert tuple(layer.compute_output_shape(tf.TensorShape((None, 5, 3)))) == (
+        None, *layer(vectors()).shape[1:])
+    assert layer.get_config() == cls(**layer.get_config()).get_config()
+    assert layer.trainable_variables == []
