@@ -111,11 +111,12 @@ def scheme_comparison_from(
 def _base_student(settings: Mapping[str, Any], mistakes: list[str]) -> Mapping[str, Any] | None:
     """The configuration of the one student that is trained under every scheme."""
     students = settings["student_configs"]
-    for key, without in (("student_search", None), ("controls", []), ("scheme", CO_TRAINING)):
+    for key, without in (("student_search", None), ("controls", []), ("baselines", []),
+                         ("scheme", CO_TRAINING)):
         if settings.get(key) not in (without, {}):
             mistakes.append(f"{key} and scheme_comparison are both given, got {key}="
                             f"{settings[key]!r}. Leave it at {without!r}: the comparison says "
-                            "which schemes and controls there are.")
+                            "which towers there are.")
     if len(students) != 1:
         mistakes.append("scheme_comparison trains one student under every scheme, got "
                         f"{', '.join(students) or 'none'}. Choose one with student=NAME.")

@@ -19,7 +19,7 @@ ALLOWED = {
     "tf_keras": ("layers", "models", "training"),
     "tensorflow_recommenders": ("layers", "models", "training"),
     "matplotlib": ("evaluation.plots", "evaluation.results", "evaluation.report",
-                   "evaluation.page", "evaluation.comparison_plots"),
+                   "evaluation.page", "evaluation.comparison_plots", "evaluation.pareto_picture"),
     "rich": ("evaluation.plots", "evaluation.results", "evaluation.report", "evaluation.page"),
 }
 
