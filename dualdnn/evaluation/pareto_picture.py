@@ -67,7 +67,8 @@ def _draw(axes: Axes, search: Mapping[str, Any], part: str) -> None:
                                              else ("chosen",))]
     for place, name in enumerate(named[:_MOST_NAMES]):
         axes.annotate(name, (students[name]["latency_ms"], students[name][part]["auc"]),
-                      xytext=(5, 7 if place % 2 else -12), textcoords="offset points", fontsize=8)
+                      xytext=(5, 7 if place % 2 else -12), textcoords="offset points", fontsize=8,
+                      zorder=5)
     _decorate(axes)
 
 
