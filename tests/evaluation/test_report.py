@@ -88,6 +88,21 @@ def test_result_rows_of_an_empty_report():
     assert result_rows({"job": "train", "status": "running"}) == []
 
 
+def test_members_of_a_pool_stand_below_the_teacher(tmp_path):
+    report = example()
+    report["teacher"] |= {"towers": {"dcn": {"auc": 0.71, "share": 0.25},
+                                     "earlier": {"auc": 0.72, "share": 0.75}},
+                          "untimed": ["earlier"]}
+    rows = result_rows(report)
+    assert [(row["tower"], row["role"], row["name"]) for row in rows[:4]] == [
+        ("teacher", "teacher", "teacher"), ("teacher.dcn", "member", "dcn"),
+        ("teacher.earlier", "member", "earlier"), ("light", "student", "light")]
+    assert [row["auc"] for row in rows[1:3]] == [0.71, 0.72]
+    text = write_report(tmp_path, report, history=[]).read_text()
+    assert "The teacher was timed without its finished members (earlier)" in text
+    assert "timed without" not in write_report(tmp_path, example(), history=[]).read_text()
+
+
 def with_baselines():
     trees = {"trees": 20, "seconds": 1.25, "settings": {"leaves": 12}}
     return example() | {
