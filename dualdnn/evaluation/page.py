@@ -51,8 +51,8 @@ def _results(report: Mapping[str, Any]) -> list[str]:
     lines = ["## Results", "", "Metrics of the test part. Latency ratio: teacher time over student "
              "time at 500 rows, one thread.", "", *_markdown_table(headings, rows)]
     if untimed := report.get("teacher", {}).get("untimed"):
-        lines += [f"The teacher was timed without its finished members ({', '.join(untimed)}): with "
-                  "them its latency is higher.", ""]
+        lines += [f"The teacher was timed without its finished members ({', '.join(untimed)}): "
+                  "with them its latency is higher.", ""]
     if weighted:
         lines += ["With sample weights:", "", *_markdown_table(headings[:6], weighted)]
     return lines
