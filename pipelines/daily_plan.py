@@ -11,12 +11,14 @@ from dualdnn.config import parse
 from dualdnn.data.admission import Admission
 from dualdnn.data.partition_settings import PartitionSettings
 from dualdnn.data.window import Rolling
+from dualdnn.distillation.schemes import CO_TRAINING, SCHEMES
 from dualdnn.errors import ConfigError
 from dualdnn.evaluation.gate import GateSettings
 from dualdnn.evaluation.golden import GoldenRequest, read_golden_requests
 from dualdnn.export.retention import policy_mistakes
 from dualdnn.training.settings import TrainingSettings
 from pipelines.plan import Plan, plan_from
+from pipelines.teachers import finished_members
 
 _SECTIONS = ("finetune", "online", "admission", "partitions", "gate", "retention")
 _VALUES = ("finetune_newest", "scope", "source", "golden_requests", "force")
@@ -40,8 +42,8 @@ class FinetuneSettings:
 
     def training(self, settings: TrainingSettings) -> TrainingSettings:
         """The settings of a fine-tune after a training with `settings`."""
-        return replace(settings, epochs=self.epochs, batch_size=self.batch_size, order=self.order,
-                       evaluations_per_epoch=1)
+        return replace(settings, epochs=self.epochs, consolidation_epochs=0,
+                       batch_size=self.batch_size, order=self.order, evaluations_per_epoch=1)
 
     def mistakes(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -123,6 +125,24 @@ def split_daily(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, 
     return {**shared, "resume": True, "reuse": False}, own
 
 
+def daily_scheme_mistakes(settings: Mapping[str, Any]) -> list[str]:
+    """Which schemes cannot go on day after day."""
+    students = settings.get("student_configs") or {}
+    chosen = {"scheme": settings["scheme"]} | {
+        f"student/{name}.scheme": student["scheme"] for name, student in students.items()
+        if isinstance(student, Mapping) and student.get("scheme") is not None}
+    return [f"{where} must be {CO_TRAINING} in a daily job, got {scheme}: teacher and students go "
+            "on together with the samples of each day. Compare schemes with pipelines.train."
+            for where, scheme in chosen.items() if scheme in SCHEMES and scheme != CO_TRAINING]
+
+
+def daily_teacher_mistakes(settings: Mapping[str, Any]) -> list[str]:
+    """Which members of a pool of teachers cannot go on day after day."""
+    return [f"teacher.towers.{name} is a finished model, which cannot go on in a daily job: it "
+            "has no scores of tomorrow's rows. Leave it out, or use it with pipelines.train."
+            for name in finished_members(settings.get("teacher"))]
+
+
 def daily_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = ()) -> DailyPlan:
     """Check the resolved configuration of a daily job as a whole.
 
@@ -164,6 +184,8 @@ def daily_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = ()) -
         found += retention.mistakes(window["days"])
     if not shared.get("students"):
         found.append("a daily job publishes a student, got students=[]. Name one.")
+    found += daily_scheme_mistakes(shared)
+    found += daily_teacher_mistakes(shared)
     towers = plan_from(shared, found)
     # Else plan_from raised.
     assert finetune

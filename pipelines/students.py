@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dualdnn.config import parse
 from dualdnn.distillation.objective import Objective
+from dualdnn.distillation.schemes import (
+    ALONE,
+    CO_TRAINING,
+    FEATURE_TRANSFER,
+    OWN,
+    SCHEMES,
+    SHARED_AND_EXTRA,
+    Scheme,
+)
+from dualdnn.schema import Schema
 from dualdnn.training.settings import DenseOptimizerSettings
-from pipelines.settings import NetworkSettings
+from pipelines.settings import StudentNetworkSettings
 
 CONTROLS = ("alone", "shared_label_only")
-_NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear")
-_KEYS = (*_NETWORK_KEYS, "distillation", "optimizer")
+_NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear", "fm")
+_KEYS = (*_NETWORK_KEYS, "scheme", "extra_fields", "distillation", "optimizer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,16 +31,58 @@ class StudentPlan:
     """One student, or one of its controls."""
 
     name: str
-    network: NetworkSettings
+    network: StudentNetworkSettings
     objective: Objective
     optimizer: DenseOptimizerSettings
-    owns_table: bool = False
+    scheme: Scheme = SCHEMES[CO_TRAINING]
+    extra_fields: Sequence[str] = ()
+
+    @property
+    def owns_table(self) -> bool:
+        """Does it read an embedding of its own instead of the teacher's?"""
+        return self.scheme.reads == OWN
+
+    @property
+    def graph(self) -> tuple[object, ...]:
+        """What its served graph is made of: students of equal ones differ in weights alone."""
+        return (self.network, self.scheme.reads, tuple(self.extra_fields))
+
+    @property
+    def moves_teacher(self) -> bool:
+        """Is the teacher another one than without this student?"""
+        stop = self.objective.stop_gradient
+        return ((not stop.embedding and not self.owns_table)
+                or (not stop.teacher and self.objective.distills))
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Does it read the teacher's embedding, or listen to the teacher?"""
+        return not self.owns_table or self.objective.distills
+
+
+def scheme_mistakes(name: Any, where: str) -> list[str]:
+    """What is wrong with the name of a scheme."""
+    if isinstance(name, str) and name in SCHEMES:
+        return []
+    return [f"{where} must be one of {', '.join(SCHEMES)}, got {name!r}."]
+
+
+def _merged(of_run: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a run with a student's own, mappings joined key by key."""
+    joined = dict(of_run)
+    for key, value in own.items():
+        before = of_run.get(key)
+        joined[key] = (_merged(before, value)
+                       if isinstance(value, Mapping) and isinstance(before, Mapping) else value)
+    return joined
 
 
 def student_from(
     name: str, config: Any, run: Mapping[str, Any], teacher_layers: int, mistakes: list[str],
 ) -> StudentPlan | None:
-    """One student with its own changes to the run's distillation and optimizer.
+    """One student with its own changes to the run's scheme, distillation and optimizer.
+
+    Parts of the run's distillation that its scheme lacks are off; the student's own are refused.
 
     Args:
         name: of the student.
@@ -47,44 +99,115 @@ def student_from(
         if key not in _KEYS:
             mistakes.append(f"{where}.{key} is not known; known are {', '.join(_KEYS)}.")
     values = {key: config[key] for key in _NETWORK_KEYS if key in config}
-    network = parse(NetworkSettings, values, where, mistakes)
+    network = parse(StudentNetworkSettings, values, where, mistakes)
+    chosen = config.get("scheme")
+    if wrong := scheme_mistakes(chosen, f"{where}.scheme") if chosen is not None else []:
+        mistakes.extend(wrong)
+    # The run's own is checked once, with the run.
+    scheme = SCHEMES.get(str(chosen if chosen is not None else run.get("scheme")),
+                         SCHEMES[CO_TRAINING])
 
-    def joined(key: str, of_run: Any) -> tuple[Any, str]:
+    def joined(key: str, of_run: Any, where_of_run: str) -> tuple[Any, str]:
         """The run's values with the student's own; named for whose they are."""
         own = config.get(key) or {}
         if not isinstance(own, Mapping):
             return own, f"{where}.{key}"
         if not own or not isinstance(of_run, Mapping):
-            return of_run, key if key == "distillation" else "optimizer.student"
-        return {**of_run, **own}, f"{where}.{key}"
+            return of_run, where_of_run
+        return _merged(of_run, own), f"{where}.{key}"
 
-    values, where_objective = joined("distillation", run.get("distillation"))
+    values, where_objective = joined("distillation", run.get("distillation"), "distillation")
     objective = parse(Objective, values, where_objective, mistakes)
     optimizers = run.get("optimizer")
-    of_students = optimizers.get("student") if isinstance(optimizers, Mapping) else None
-    values, where_optimizer = joined("optimizer", of_students)
+    of_scheme = optimizers.get(scheme.tuned_as) if isinstance(optimizers, Mapping) else None
+    values, where_optimizer = joined("optimizer", of_scheme, f"optimizer.{scheme.tuned_as}")
     optimizer = parse(DenseOptimizerSettings, values, where_optimizer, mistakes)
+    extra = _extra_fields(config, scheme, where, mistakes)
     if network:
         mistakes.extend(network.mistakes(where))
     if objective and network:
-        mistakes.extend(objective.mistakes(where_objective, teacher_layers,
-                                           len(network.hidden_units)))
+        # What is left of a part that the scheme lacks need not be looked at.
+        mistakes.extend(scheme.mistakes(objective, config.get("distillation") or {},
+                                        where_objective)
+                        or scheme.masked(objective).mistakes(where_objective, teacher_layers,
+                                                             len(network.hidden_units)))
     if optimizer:
         mistakes.extend(optimizer.mistakes(where_optimizer))
     if network is None or objective is None or optimizer is None:
         return None
-    return StudentPlan(name=name, network=network, objective=objective, optimizer=optimizer)
+    return StudentPlan(name=name, network=network, objective=scheme.masked(objective),
+                       optimizer=optimizer, scheme=scheme, extra_fields=extra)
+
+
+def _extra_fields(config: Mapping[str, Any], scheme: Scheme, where: str,
+                  mistakes: list[str]) -> Sequence[str]:
+    names = config.get("extra_fields") or []
+    if not isinstance(names, Sequence) or isinstance(names, str) or not all(
+            isinstance(name, str) for name in names):
+        mistakes.append(f"{where}.extra_fields must be a list of names of fields, got {names!r}.")
+        return ()
+    if len(set(names)) < len(names):
+        mistakes.append(f"{where}.extra_fields lists a name twice: {', '.join(names)}.")
+    if names and scheme.reads != SHARED_AND_EXTRA:
+        mistakes.append(f"{where}.extra_fields needs scheme {FEATURE_TRANSFER}, got {scheme.name}, "
+                        "whose students read all fields in one embedding. Choose that scheme for "
+                        "this student, or leave extra_fields empty.")
+    return tuple(names)
+
+
+def extra_field_mistakes(student: StudentPlan, schema: Schema,
+                         kept: Collection[str]) -> list[str]:
+    """What is wrong with a student's extra fields, one sentence each.
+
+    Args:
+        student: of the run.
+        schema: of the run.
+        kept: names of the fields that the window leaves.
+    """
+    where = f"student/{student.name}.extra_fields"
+    public = [field.name for field in schema.public.fields if field.name in kept]
+    known = [field.name for field in schema.fields]
+    found = []
+    for name in student.extra_fields:
+        if name not in known:
+            found.append(f"{where} names `{name}`, which is not a field of the schema; fields are "
+                         f"{', '.join(known)}.")
+        elif name not in kept:
+            found.append(f"{where} names `{name}`, a label statistic, which this window drops. "
+                         "Leave it out, or choose a window that follows time.")
+        elif name not in public:
+            found.append(f"{where} names `{name}`, which is privileged: no student reads it. Leave "
+                         "it out.")
+    if not found and student.extra_fields and set(public) <= set(student.extra_fields):
+        found.append(f"{where} names every field, so nothing of the teacher would be transferred. "
+                     f"Leave one out, or use scheme {ALONE}.")
+    return found
+
+
+def unclean_teacher_mistakes(students: Sequence[StudentPlan]) -> list[str]:
+    """Students that would learn from a teacher that another one moves."""
+    moving = [student.name for student in students if student.moves_teacher]
+    disturbed = [f"{student.name} ({student.scheme.name})" for student in students
+                 if student.name not in moving and student.needs_teacher]
+    if not moving or not disturbed:
+        return []
+    who = f"student {moving[0]} moves" if len(moving) == 1 else f"students {', '.join(moving)} move"
+    return [f"{who} the teacher or its embedding (rocket_launching, or a stop_gradient of false), "
+            f"so {', '.join(disturbed)} would not see the clean teacher. Give these a run of their "
+            f"own; only scheme {ALONE} can go along."]
 
 
 def controls_of(student: StudentPlan, controls: Sequence[str],
                 teacher_optimizer: DenseOptimizerSettings) -> list[StudentPlan]:
     """The named controls of a student."""
     labels_only = Objective()
+    # It starts when the student does.
+    shared = SCHEMES[FEATURE_TRANSFER if student.scheme.after_teacher else CO_TRAINING]
     made = {
         # Tuned as the teacher is: a control that is not proves nothing.
         "alone": replace(student, name=f"{student.name}.alone", objective=labels_only,
-                         optimizer=teacher_optimizer, owns_table=True),
+                         optimizer=teacher_optimizer, scheme=SCHEMES[ALONE], extra_fields=()),
         "shared_label_only": replace(student, name=f"{student.name}.shared_label_only",
-                                     objective=labels_only),
+                                     objective=labels_only, scheme=shared, extra_fields=()),
     }
     return [made[name] for name in controls]

@@ -78,35 +78,48 @@ def open_tiny(folder: Path, *, valid=0.2):
     return open_examples(lake=lake, schema=SCHEMA, window=window, state=folder / "state")
 
 
-def embedding_for(examples, name, *, linear=False, privileged=False):
+def embedding_for(examples, name, *, linear=False, privileged=False, only=None):
     return SharedEmbedding(
         schema=examples.schema, table_rows=examples.row_map.table_rows,
         vectors=examples.row_map.vectors, embedding_dim=4, initial_stddev=0.1, linear=linear,
-        privileged=privileged, seed=3, name=name,
+        privileged=privileged, only=only, seed=3, name=name,
     )
 
 
 def build_model(examples, objectives, *, dropout=0.2, alone=False, interactions=None,
-                owner="teacher"):
-    """A teacher and one student `s0`, `s1`, ... an objective; `alone` adds one with its table."""
+                owner="teacher", late=(), late_own=None, extra=()):
+    """A teacher and one student `s0`, `s1`, ... an objective; `alone` adds one with its table.
+
+    Students that start when the teacher has finished: `late0`, ... an objective of `late`; `own`
+    with a table of its own and the objective `late_own`; `extra` that learns the named fields.
+    """
     shared = embedding_for(examples, "shared", linear=True, privileged=True)
     teacher = Teacher(
         interactions=interactions or [CrossNetwork(num_layers=1, seed=3, name="teacher_cross")],
         hidden_units=[8, 4], dropout=dropout, seed=3,
     )
 
-    def student(name, objective, embedding):
+    def student(name, objective, embedding, **more):
         hints = objective.hints if objective.hint_weight else ()
         return StudentTower(
             network=Student(hidden_units=[6], dropout=dropout, seed=3, name=name),
             embedding=embedding, objective=objective,
             projections=[HintProjection(teacher_units=[8, 4][theirs], seed=3, name=f"{name}_{i}")
                          for i, (theirs, _) in enumerate(hints)],
+            **more,
         )
 
     students = [student(f"s{i}", one, shared) for i, one in enumerate(objectives)]
     if alone:
         students.append(student("alone", Objective(), embedding_for(examples, "alone")))
+    students += [student(f"late{i}", one, shared, after_teacher=True)
+                 for i, one in enumerate(late)]
+    if late_own is not None:
+        students.append(student("own", late_own, embedding_for(examples, "own"),
+                                after_teacher=True))
+    if extra:
+        students.append(student("extra", Objective(), shared, after_teacher=True,
+                                extra=embedding_for(examples, "extra", linear=True, only=extra)))
     return DualDNN(embedding=shared, teacher=teacher, students=students, owner=owner)
 
 
@@ -132,7 +145,8 @@ def build_trainer(examples, model, folder, *, listener=None, seed=1, rates=None,
 
 def weights_of(model, tower):
     """The dense weights of a tower and its embedding, as they are now."""
-    variables = [*model.network_variables(tower), *model.embedding_of(tower).trained_variables()]
+    variables = [*model.network_variables(tower),
+                 *(v for one in model.embeddings_of(tower) for v in one.trained_variables())]
     return [variable.numpy() for variable in variables]
 
 

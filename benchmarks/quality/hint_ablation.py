@@ -173,7 +173,9 @@ def run(arms: Sequence[Arm], *, regime: str, rows: int, seeds: int, train_days: 
     for seed in range(1, seeds + 1):
         plan, examples = open_data(
             [*overrides_of(regime=regime, rows=rows, train_days=train_days, state=state),
-             "controls=[alone]", f"seed={seed}", *overrides], students)
+             # Consolidation, without hints for all, would come after what is compared here.
+             "training.consolidation_epochs=0", "controls=[alone]", f"seed={seed}", *overrides],
+            students)
         # The control of one student is enough: each has a table of its own.
         control = f"{arms[0].name}.alone"
         plan = replace(plan, controls=[one for one in plan.controls if one.name == control])

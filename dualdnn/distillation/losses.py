@@ -1,11 +1,22 @@
 """Distillation losses: pure functions, one value per example, from logits.
 
-Weighting and reduction happen once, in `objective`.
+Weighting and reduction happen once, in `objective`. `weighted_mean` is that reduction.
 """
 
 from __future__ import annotations
 
 import tensorflow as tf
+
+# Below the square of anything that a network says on purpose: keeps gradients finite at 0.
+_EPSILON = 1e-6
+
+
+def weighted_mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Mean of `(batch_size,)` values under `(batch_size,)` weights.
+
+    Weight 0 equals dropping the example; a batch without weight counts 0.
+    """
+    return tf.math.divide_no_nan(tf.reduce_sum(values * weights), tf.reduce_sum(weights))
 
 
 def label_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -22,7 +33,7 @@ def label_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def soft_label_loss(
-    student_logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float
+    student_logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float | tf.Tensor
 ) -> tf.Tensor:
     """Bernoulli cross-entropy with the teacher's softened probability, times T^2.
 
@@ -58,6 +69,57 @@ def soft_label_divergence(
 def logit_loss(student_logits: tf.Tensor, teacher_logits: tf.Tensor) -> tf.Tensor:
     """Squared difference of the logits (Ba and Caruana 2014, arXiv:1312.6184), `(batch_size,)`."""
     return tf.square(student_logits - teacher_logits)
+
+
+def standardized(logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Logits with mean 0 and variance 1 over the batch, both under the weights.
+
+    Args:
+        logits: `(batch_size,)`.
+        weights: `(batch_size,)`; weight 0 equals dropping the example.
+
+    Returns:
+        `(batch_size,)`; zeros where all logits are equal.
+    """
+    centred = logits - weighted_mean(logits, weights)
+    variance = weighted_mean(tf.square(centred), weights)
+    return centred * tf.math.rsqrt(variance + _EPSILON)
+
+
+def z_scored_logit_loss(
+    student_logits: tf.Tensor, teacher_logits: tf.Tensor, weights: tf.Tensor
+) -> tf.Tensor:
+    """Squared difference of the standardised logits.
+
+    The student follows the relations of the teacher's logits, and is free in mean and scale.
+    Logit standardisation (Sun et al. 2024, arXiv:2403.01494) takes the z-score over the classes of
+    an example; one logit has no other classes, so here it is taken over the examples of the batch.
+    The weighted mean over the batch is 2 - 2 * r with r the weighted correlation of the logits.
+
+    Args:
+        student_logits: `(batch_size,)`.
+        teacher_logits: `(batch_size,)`.
+        weights: `(batch_size,)`; weight 0 equals dropping the example.
+
+    Returns:
+        `(batch_size,)`.
+    """
+    return logit_loss(standardized(student_logits, weights), standardized(teacher_logits, weights))
+
+
+def cosine_hint_loss(projected: tf.Tensor, teacher_hidden: tf.Tensor) -> tf.Tensor:
+    """1 - cosine of the angle between two hidden layers: their direction alone, in [0, 2].
+
+    Args:
+        projected: `(batch_size, teacher_units)`, the student's layer after its projection.
+        teacher_hidden: `(batch_size, teacher_units)`.
+
+    Returns:
+        `(batch_size,)`; 1 where either layer is all zeros.
+    """
+    squares = [tf.reduce_sum(tf.square(one), axis=-1) for one in (projected, teacher_hidden)]
+    product = tf.reduce_sum(projected * teacher_hidden, axis=-1)
+    return 1 - product * tf.math.rsqrt((squares[0] + _EPSILON) * (squares[1] + _EPSILON))
 
 
 def hint_loss(projected: tf.Tensor, teacher_hidden: tf.Tensor) -> tf.Tensor:

@@ -16,6 +16,7 @@ from dualdnn.evaluation.metrics import sigmoid
 from dualdnn.export.saved_model import Exported, Sample, example_request, publish
 from dualdnn.export.serving_graph import ServingGraph, raw_features
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
+from dualdnn.models.towers import tower_input
 from dualdnn.training.best_weights import BestWeights
 from dualdnn.training.scoring import Scorer
 
@@ -27,24 +28,31 @@ _REFERENCE_ROWS = 200_000
 def serving_graph(model: DualDNN, examples: Examples, tower: str) -> ServingGraph:
     """The graph of one tower with the weights now in the model.
 
-    A student's knows nothing of privileged fields. The teacher's asks for them, to be timed.
+    A student's knows nothing of privileged fields. The teacher's asks for them, to be timed; of a
+    pool whose members' logits are given, these are zeros in it.
     """
     is_teacher = tower == TEACHER
     schema = examples.schema if is_teacher else examples.schema.public
-    reader = model.embedding_of(tower).reader(served=not is_teacher)
+    readers = model.readers_of(tower)
     network = model.teacher if is_teacher else model.students[tower].network
     reads_linear = is_teacher or network.linear
-    tables = [part.table.vectors for part in reader.parts]
     step = tf.constant(0, tf.int64)
 
     def score(rows: tf.Tensor, dense: tf.Tensor | None = None) -> tf.Tensor:
-        vectors, *linear = reader.lookup(rows, dense, linear=reads_linear)
-        return network(vectors, linear[0] if linear else None, step).logits
+        inputs = [tower_input(reader.lookup(rows, dense, linear=reads_linear))
+                  for reader in readers]
+        scores = tf.zeros((tf.shape(rows)[0], len(model.scored))) if is_teacher else None
+        return model.answer(tower, inputs, step, scores=scores).logits
+
+    variables = []
+    for reader in readers:
+        variables += [part.table.vectors for part in reader.parts]
+        variables += reader.linear_variables() if reads_linear else []
+        variables += reader.kernels()
 
     return ServingGraph(
         schema=schema, row_map=examples.row_map.only(examples.schema, schema), score=score,
-        variables=[*tables, *(reader.linear_variables() if reads_linear else []),
-                   *reader.kernels(), *network.trainable_variables],
+        variables=[*variables, *network.trainable_variables],
         negative_rate=examples.negative_rate,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +11,7 @@ import tf_keras as keras
 from dualdnn.layers.embedding import EmbeddingTable
 from dualdnn.layers.embedding_reader import EmbeddingReader
 from dualdnn.layers.seeds import derive_seed
-from dualdnn.schema import MAIN_TABLE, Schema
+from dualdnn.schema import MAIN_TABLE, Field, Schema
 
 
 class SharedEmbedding:
@@ -44,6 +44,7 @@ class SharedEmbedding:
         name: str,
         vectors: Mapping[str, np.ndarray] | None = None,
         privileged: bool = True,
+        only: Collection[str] | None = None,
     ) -> None:
         """Initial values are a function of the schema, `seed` and `name`.
 
@@ -57,12 +58,15 @@ class SharedEmbedding:
             name: of the embedding.
             vectors: of the row map, pre-trained rows.
             privileged: read privileged fields too.
+            only: names of the fields to read; None for all of them. The tables have the rows of
+                the row map all the same.
         """
         self.name = name
         self.schema = schema
         self.embedding_dim = embedding_dim
         self.linear = linear
-        self.fields = schema.fields if privileged else schema.public.fields
+        fields = schema.fields if privileged else schema.public.fields
+        self.fields = tuple(one for one in fields if only is None or one.name in only)
         self.tables: dict[str, EmbeddingTable] = {}
         for table, members in schema.tables().items():
             if not any(field in self.fields for field in members):
@@ -113,10 +117,18 @@ class SharedEmbedding:
         for name, table in self.tables.items():
             table.reset(table_rows[name], vectors.get(name))
 
-    def reader(self, *, served: bool = False) -> EmbeddingReader:
-        """A reader of inputs that hold all fields; `served`: that hold the public ones alone."""
+    def reader(self, fields: Sequence[Field] | None = None, *,
+               served: bool = False) -> EmbeddingReader:
+        """A reader of inputs that hold all fields; `served`: that hold the public ones alone.
+
+        Args:
+            fields: those to read; None for all that the embedding and the inputs have.
+            served: see above.
+        """
         inputs = self.schema.public if served else self.schema
+        if fields is None:
+            fields = [one for one in self.fields if one in inputs.fields]
         return EmbeddingReader(
             tables=self.tables, kernels=self.kernels, embedding_dim=self.embedding_dim,
-            schema=self.schema, inputs=inputs, fields=inputs.fields if served else self.fields,
+            schema=self.schema, inputs=inputs, fields=fields,
         )

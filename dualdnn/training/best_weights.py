@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from dualdnn.errors import DataError
+from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.checkpoint import read_arrays, read_state, save_checkpoint
 
@@ -24,38 +25,53 @@ class BestWeights:
 
     Attributes:
         dense: by tower, the variables of its network.
-        table_steps: by tower, the step of its embedding's snapshot.
+        table_steps: by tower and name of an embedding that it reads, the step of its snapshot.
         tables: by (name of the embedding, step), all of it that learns.
     """
 
     dense: dict[str, list[np.ndarray]] = field(default_factory=dict)
-    table_steps: dict[str, int] = field(default_factory=dict)
+    table_steps: dict[str, dict[str, int]] = field(default_factory=dict)
     tables: dict[tuple[str, int], list[np.ndarray]] = field(default_factory=dict)
 
-    def keep(self, model: DualDNN, tower: str, table_step: int) -> None:
-        """Copy the tower and its embedding out of the model.
+    def keep(self, model: DualDNN, tower: str, table_step: int,
+             rested: Mapping[str, int] | None = None) -> None:
+        """Copy the tower and its embeddings out of the model.
 
         Args:
             model: with every table up to date.
             tower: name.
-            table_step: the step that the embedding's values belong to; one that no longer
-                learns keeps the step of its last change.
+            table_step: the step that the values of its embeddings belong to.
+            rested: by name of an embedding that no longer learns, the step of its last change.
         """
         self.dense[tower] = [v.numpy() for v in model.network_variables(tower)]
-        self.table_steps[tower] = table_step
-        embedding = model.embedding_of(tower)
-        if (embedding.name, table_step) not in self.tables:
-            self.tables[embedding.name, table_step] = [
-                v.numpy() for v in embedding.trained_variables()]
-        used = {(model.embedding_of(t).name, step) for t, step in self.table_steps.items()}
+        self.table_steps[tower] = steps = {
+            one.name: (rested or {}).get(one.name, table_step)
+            for one in model.embeddings_of(tower)}
+        for embedding in model.embeddings_of(tower):
+            key = embedding.name, steps[embedding.name]
+            if key not in self.tables:
+                self.tables[key] = [v.numpy() for v in embedding.trained_variables()]
+        used = {key for steps in self.table_steps.values() for key in steps.items()}
         self.tables = {key: value for key, value in self.tables.items() if key in used}
 
+    def of_tower(self, tower: str) -> list[np.ndarray]:
+        """The network of a tower, and then all that learns of each of its embeddings."""
+        tables = [value for key in self.table_steps[tower].items() for value in self.tables[key]]
+        return [*self.dense[tower], *tables]
+
     def load_into(self, model: DualDNN, tower: str) -> None:
-        """Put a tower's best weights and its embedding into the model."""
-        embedding = model.embedding_of(tower)
-        values = self.tables[embedding.name, self.table_steps[tower]]
-        pairs = [*zip(model.network_variables(tower), self.dense[tower], strict=True),
-                 *zip(embedding.trained_variables(), values, strict=True)]
+        """Put a tower's best weights and its embeddings into the model."""
+        self._load(model, tower, model.embeddings_of(tower))
+
+    def load_owned(self, model: DualDNN, tower: str) -> None:
+        """Put back what a tower trains itself; an embedding of others stays as it is."""
+        self._load(model, tower, model.owned_embeddings(tower))
+
+    def _load(self, model: DualDNN, tower: str, embeddings: Sequence[SharedEmbedding]) -> None:
+        pairs = [*zip(model.network_variables(tower), self.dense[tower], strict=True)]
+        for one in embeddings:
+            values = self.tables[one.name, self.table_steps[tower][one.name]]
+            pairs += zip(one.trained_variables(), values, strict=True)
         for variable, value in pairs:
             variable.assign(value)
 
@@ -75,7 +91,7 @@ class BestWeights:
 
 def best_weights_from(arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> BestWeights:
     """Undo `BestWeights.to_arrays`; other arrays are left alone."""
-    best = BestWeights(table_steps=dict(state["table_steps"]))
+    best = BestWeights()
     for name, value in arrays.items():
         kind, *rest = name.split("/")
         # Arrays were written in the order of their variables, and are read back in it.
@@ -83,6 +99,10 @@ def best_weights_from(arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]
             best.dense.setdefault(rest[0], []).append(value)
         elif kind == "best_table":
             best.tables.setdefault((rest[0], int(rest[1])), []).append(value)
+    for tower, steps in state["table_steps"].items():
+        # Once every tower read one embedding: its own, which had its name, or the shared one.
+        best.table_steps[tower] = steps if isinstance(steps, dict) else {
+            tower if (tower, steps) in best.tables else "shared": steps}
     return best
 
 

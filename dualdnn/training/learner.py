@@ -160,6 +160,7 @@ class Learner:
     def train(
         self, examples: Examples, settings: TrainingSettings, *, seed: int, folder: Path,
         listener: Listener | None = None, towers: Sequence[str] | None = None,
+        goes_on: bool = False,
     ) -> Trainer:
         """Learn the training part; a killed training goes on at its last checkpoint.
 
@@ -170,6 +171,7 @@ class Learner:
             folder: for checkpoints.
             listener: hears of steps and evaluations.
             towers: those that learn; None for all.
+            goes_on: see `Trainer`.
 
         Returns:
             the trainer, done; its `best` holds what is scored and exported.
@@ -178,7 +180,8 @@ class Learner:
             NonFiniteError: the teacher's weights are no longer numbers.
         """
         trainer = Trainer(train_step=self.train_step, examples=examples, settings=settings,
-                          seed=seed, folder=folder, listener=listener, towers=towers)
+                          seed=seed, folder=folder, listener=listener, towers=towers,
+                          goes_on=goes_on)
         trainer.resume()
         trainer.run()
         return trainer
@@ -198,7 +201,7 @@ class Learner:
         self.train_step.limit_averages(
             settings.epochs * -(-self.train_step.num_examples // settings.batch_size))
         return self.train(examples, settings, seed=seed, folder=folder, listener=listener,
-                          towers=towers)
+                          towers=towers, goes_on=True)
 
     def score(self, examples: Examples, index: np.ndarray,
               towers: Sequence[str] | None = None) -> dict[str, np.ndarray]:
@@ -211,7 +214,7 @@ class Learner:
         """
         with self.train_step.averaged():
             return self._scorer(examples.rows[index], towers or self.model.towers,
-                                examples.dense[index])
+                                examples.dense[index], examples.scores_at(index))
 
     def best(self) -> BestWeights:
         """The weights of every tower as they would be served; those of training stay in place."""

@@ -28,32 +28,47 @@ def score_with_best(
 ) -> dict[str, np.ndarray]:
     """Logits (n,) float32 of every tower that has best weights; they end up in the model."""
     scorer = Scorer(model)
-    rows, dense = examples.rows[index], examples.dense[index]
+    rows, dense, scores = examples.rows[index], examples.dense[index], examples.scores_at(index)
     logits = {}
     for tower in best.dense:
         best.load_into(model, tower)
-        logits.update(scorer(rows, [tower], dense))
+        logits.update(scorer(rows, [tower], dense, scores))
     return logits
+
+
+def measure_members(model: DualDNN, best: BestWeights, examples: Examples,
+                    index: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Metrics of every member of a pool of teachers, and its mean `share` of the pool's logit.
+
+    Empty where the teacher is no pool. The arguments are those of `measure`.
+    """
+    best.load_into(model, TEACHER)
+    found = Scorer(model).members(examples.rows[index], examples.dense[index],
+                                  examples.scores_at(index))
+    groups = None if examples.groups is None else examples.groups[index]
+    return {name: {**_evaluated(examples, index, logits, groups, {}, {})[0],
+                   **({"share": float(shares.mean())} if len(index) else {})}
+            for name, (logits, shares) in found.items()}
 
 
 def count_parameters(model: DualDNN, tower: str) -> dict[str, int]:
     """Parameters that a served tower has; hint projections are not among them."""
-    reader = model.embedding_of(tower).reader(served=tower != TEACHER)
+    readers = model.readers_of(tower)
     network = model.teacher if tower == TEACHER else model.students[tower].network
-    tables = [part.table.vectors for part in reader.parts]
+    reads_vectors = getattr(network, "reads_vectors", True)  # a logistic regression does not
+    tables = [part.table.vectors for reader in readers for part in reader.parts if reads_vectors]
     if tower == TEACHER or network.linear:
-        tables += reader.linear_variables()
+        tables += [linear for reader in readers for linear in reader.linear_variables()]
     dense = network.count_params()
-    dense += sum(int(np.prod(kernel.shape)) for kernel in reader.kernels())
+    dense += sum(int(np.prod(kernel.shape)) for reader in readers for kernel in reader.kernels())
     embedding = sum(int(tf.size(table)) for table in tables)
     return {"params_dense": dense, "params_embedding": embedding, "bytes_dense": 4 * dense}
 
 
-def weights_sha256(model: DualDNN, best: BestWeights, tower: str) -> str:
-    """Hex digest of a tower's best weights and its embedding, bit for bit."""
+def weights_sha256(best: BestWeights, tower: str) -> str:
+    """Hex digest of a tower's best weights and its embeddings, bit for bit."""
     digest = hashlib.sha256()
-    embedding = best.tables[model.embedding_of(tower).name, best.table_steps[tower]]
-    for value in [*best.dense[tower], *embedding]:
+    for value in best.of_tower(tower):
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
 
@@ -152,7 +167,7 @@ def measure(
         numbers, of_slices = _evaluated(examples, index, scores, groups, masks, categories)
         measured[tower] = {
             **numbers, **count_parameters(model, tower),
-            "weights_sha256": weights_sha256(model, best, tower), "slices": of_slices,
+            "weights_sha256": weights_sha256(best, tower), "slices": of_slices,
         }
     return measured, logits
 

@@ -37,7 +37,10 @@ class TrainingSettings:
     """How long and in which order.
 
     Attributes:
-        epochs: most passes over the training part.
+        epochs: most passes over the training part; a student that starts when the teacher has
+            finished takes as many of its own.
+        consolidation_epochs: most passes that students, once the teacher has finished, go on from
+            their best weights and from its logits alone, see `Objective.consolidated`.
         batch_size: rows a step; the last step of a pass takes what is left.
         order: of the rows in a pass: `shuffled`, or by `time`.
         evaluations_per_epoch: times a pass is interrupted to score the validation part.
@@ -50,6 +53,7 @@ class TrainingSettings:
     """
 
     epochs: int = 1
+    consolidation_epochs: int = 0
     batch_size: int = 1024
     order: str = "shuffled"
     evaluations_per_epoch: int = 1
@@ -67,6 +71,9 @@ class TrainingSettings:
                          "checkpoint_every_steps")
             if getattr(self, name) < 1
         ]
+        if self.consolidation_epochs < 0:
+            found.append("training.consolidation_epochs must be >= 0, got "
+                         f"{self.consolidation_epochs}. Use 0 to end with the teacher.")
         if self.order not in ORDERS:
             found.append(f"training.order must be one of {', '.join(ORDERS)}, got {self.order!r}.")
         if self.monitor not in MONITORS:

@@ -280,8 +280,9 @@ class StudentLearner:
             matrices = [variable.numpy() for variable in model.embedding.dense_variables()]
         finally:
             average.exchange()
-        return BestWeights(dense={self.student: dense}, table_steps={self.student: 0},
-                           tables={(model.embedding.name, 0): [*tables, *matrices]})
+        name = model.embedding.name
+        return BestWeights(dense={self.student: dense}, table_steps={self.student: {name: 0}},
+                           tables={(name, 0): [*tables, *matrices]})
 
     # --- on disk ---
 

@@ -287,7 +287,7 @@ class TableOptimizer:
 
     def settle(self) -> None:
         """Set the averages to the present rows: these no longer change."""
-        for rows in self._chunks():
+        for rows in self._chunks() if self.averages else ():
             for average, column in zip(self.averages, self.table.columns(), strict=True):
                 average.scatter_update(tf.IndexedSlices(tf.gather(column, rows), rows))
 

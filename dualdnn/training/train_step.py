@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,19 +14,14 @@ from dualdnn.data.row_map import RowMap
 from dualdnn.data.row_map_growth import Growth
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.averaging import ENDLESS, DenseAverage
+from dualdnn.training.batch_reader import BatchReader
+from dualdnn.training.clipping import clipped
+from dualdnn.training.scoring import given_scores
 from dualdnn.training.settings import DenseOptimizerSettings
 from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
 
-
-class _Found(NamedTuple):
-    """The cells of some tables in a batch, `(batch_size, cells)`, and the rows among them.
-
-    `cells`, flat, equals `unique` gathered at `position`.
-    """
-
-    cells: tf.Tensor
-    unique: tf.Tensor
-    position: tf.Tensor
+# The towers that learn, and those of them that consolidate.
+_Key = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class TrainStep:
@@ -41,6 +35,7 @@ class TrainStep:
         dense_settings: Mapping[str, DenseOptimizerSettings],
         num_examples: int,
         averaging: bool = False,
+        own_table_settings: Mapping[str, TableOptimizerSettings] | None = None,
     ) -> None:
         """Create every slot.
 
@@ -50,14 +45,17 @@ class TrainStep:
             dense_settings: by tower name.
             num_examples: rows of the training part, the unit of the tables' `l2`.
             averaging: keep averages of all weights.
+            own_table_settings: by name of an embedding those of its tables, where they differ.
         """
         self.model = model
         self.num_examples = num_examples
         self.table_optimizers = {
-            table.name: TableOptimizer(table_settings, table, num_examples=num_examples,
-                                       averaging=averaging)
-            for table in model.tables(model.towers)
+            table.name: TableOptimizer(
+                (own_table_settings or {}).get(embedding.name, table_settings), table,
+                num_examples=num_examples, averaging=averaging)
+            for embedding in model.embeddings(model.towers) for table in embedding.trained_tables
         }
+        self._reader = BatchReader(model, self.table_optimizers)
         self.dense_settings = dict(dense_settings)
         self.dense_optimizers = {}
         for tower in model.towers:
@@ -74,7 +72,7 @@ class TrainStep:
             for tower in model.towers
         }
         self._first_values = [variable.numpy() for variable in self._dense_variables()]
-        self._compiled: dict[tuple[str, ...], tf.types.experimental.ConcreteFunction] = {}
+        self._compiled: dict[_Key, tf.types.experimental.ConcreteFunction] = {}
         self._scores: dict[str, tf.types.experimental.ConcreteFunction] = {}
 
     def _variables_of_tower(self, tower: str) -> list[tf.Variable]:
@@ -158,12 +156,24 @@ class TrainStep:
             for part in parts:
                 part.exchange()
 
-    def is_compiled(self, training: Sequence[str]) -> bool:
+    def is_compiled(self, training: Sequence[str], consolidating: Collection[str] = ()) -> bool:
         """Has this set of towers taken a step before?"""
-        return tuple(training) in self._compiled
+        return self._key(training, consolidating) in self._compiled
+
+    @staticmethod
+    def _key(training: Sequence[str], consolidating: Collection[str]) -> _Key:
+        return tuple(training), tuple(one for one in training if one in consolidating)
+
+    def _scheduled(self, key: _Key) -> list[tuple[str, str]]:
+        """(student, name) of the values that are given anew at each step."""
+        training, consolidating = key
+        return [(tower, name) for tower in training if tower in self.model.students
+                for name in self.model.objective_of(tower, consolidating).scheduled]
 
     def run(
-        self, training: Sequence[str], batch: Batch, step: int
+        self, training: Sequence[str], batch: Batch, step: int, *,
+        progress: Mapping[str, float] | None = None, consolidating: Collection[str] = (),
+        scores: np.ndarray | None = None,
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
         """Take one step.
 
@@ -173,26 +183,36 @@ class TrainStep:
             training: towers that learn; those that they hear also answer, see `DualDNN.asked`.
             batch: the examples.
             step: number of finished steps.
+            progress: by student whose objective has schedules, the share of its steps done.
+            consolidating: students that learn from the teacher's logits alone.
+            scores: (batch_size, members) float32 logits of `DualDNN.scored`.
 
         Returns:
             losses by tower and name, and for each tower of `training` whether its update was
             finite.
         """
-        key = tuple(training)
+        key = self._key(training, consolidating)
+        scheduled = self._scheduled(key)
         if key not in self._compiled:
             schema = self.model.embedding.schema
             compiled = tf.function(
-                lambda rows, dense, labels, weights, step: self._step(
-                    key, Batch(rows, dense, labels, weights), step),
+                lambda rows, dense, labels, weights, step, values, scores: self._step(
+                    key, Batch(rows, dense, labels, weights), step, values, scores),
                 autograph=False,  # there is nothing to convert, and looking takes long
             )
             self._compiled[key] = compiled.get_concrete_function(
                 tf.TensorSpec((None, schema.width), tf.int32),
                 tf.TensorSpec((None, schema.dense_width), tf.float32),
                 tf.TensorSpec((None,), tf.float32), tf.TensorSpec((None,), tf.float32),
-                tf.TensorSpec((), tf.int64),
+                tf.TensorSpec((), tf.int64), tf.TensorSpec((len(scheduled),), tf.float32),
+                tf.TensorSpec((None, len(self.model.scored)), tf.float32),
             )
-        return self._compiled[key](*map(tf.constant, batch), tf.constant(step, tf.int64))
+        # Given, not compiled in, so that no step is compiled twice.
+        values = [self.model.objective_of(tower, consolidating).value_at(
+            name, (progress or {})[tower]) for tower, name in scheduled]
+        return self._compiled[key](*map(tf.constant, batch), tf.constant(step, tf.int64),
+                                   tf.constant(values, tf.float32, (len(values),)),
+                                   tf.constant(given_scores(self.model, scores, batch.rows)))
 
     def score(self, tower: str, rows: np.ndarray, dense: np.ndarray,
               since: Mapping[str, int]) -> np.ndarray:
@@ -214,9 +234,9 @@ class TrainStep:
         if tower not in self._scores:
             def scored(rows: tf.Tensor, dense: tf.Tensor, since: tf.Tensor) -> tf.Tensor:
                 steps = dict(zip(tables, tf.unstack(since, len(tables)), strict=True))
-                found, values = self._read([tower], rows, lambda optimizer, unique: (
+                found, values = self._reader.read([tower], rows, lambda optimizer, unique: (
                     optimizer.served(unique, steps[optimizer.table.name])))
-                pooled = self._pooled([tower], dense, found, values)
+                pooled = self._reader.pooled([tower], dense, found, values)
                 outputs = self.model.forward(pooled, tf.constant(0, tf.int64), [tower])
                 return outputs[tower].logits
 
@@ -233,81 +253,30 @@ class TrainStep:
         finally:
             average.exchange()
 
-    def _read(
-        self, towers: Sequence[str], rows: tf.Tensor,
-        values_of: Callable[[TableOptimizer, tf.Tensor], list[tf.Tensor]],
-    ) -> tuple[dict[str, list[_Found]], dict[str, list[tf.Tensor]]]:
-        """The distinct rows of every table in a batch.
-
-        Args:
-            towers: whose embeddings are read.
-            rows: `(batch_size, width)`.
-            values_of: of an optimizer and distinct rows of its table, what is read of them.
-
-        Returns:
-            by embedding what was found for each part of its reader, and by table that learns the
-            values of its distinct rows, to be differentiated by.
-        """
-        found: dict[str, list[_Found]] = {}
-        values: dict[str, list[tf.Tensor]] = {}
-        # Tables that are read at the same cells, of several embeddings, share their unique rows.
-        unique: dict[tuple[int, ...] | None, _Found] = {}
-        for embedding in self.model.embeddings(towers):
-            found[embedding.name] = []
-            for part in self.model.reader(embedding).parts:
-                if part.columns not in unique:
-                    cells = part.rows(rows)
-                    unique[part.columns] = _Found(cells, *tf.unique(tf.reshape(cells, [-1])))
-                one = unique[part.columns]
-                found[embedding.name].append(one)
-                if part.table.trainable:
-                    optimizer = self.table_optimizers[part.table.name]
-                    values[part.table.name] = values_of(optimizer, one.unique)
-        return found, values
-
-    def _pooled(
-        self, towers: Sequence[str], dense: tf.Tensor, found: Mapping[str, Sequence[_Found]],
-        values: Mapping[str, Sequence[tf.Tensor]],
-    ) -> dict[str, list[tf.Tensor]]:
-        """By embedding what its reader makes of the values."""
-        pooled = {}
-        for embedding in self.model.embeddings(towers):
-            reader = self.model.reader(embedding)
-            columns = []
-            for part, one in zip(reader.parts, found[embedding.name], strict=True):
-                if part.table.trainable:
-                    cells = one.cells.shape[1]
-                    columns.append([
-                        tf.reshape(tf.gather(value, one.position), (-1, cells, value.shape[1]))
-                        for value in values[part.table.name]
-                    ])
-                else:
-                    columns.append([tf.gather(column, one.cells)
-                                    for column in part.table.columns()])
-            rows = [one.cells for one in found[embedding.name]]
-            pooled[embedding.name] = reader.combine(rows, columns, dense)
-        return pooled
-
     def _step(
-        self, training: Sequence[str], batch: Batch, step: tf.Tensor
+        self, key: _Key, batch: Batch, step: tf.Tensor, scheduled: tf.Tensor, scores: tf.Tensor
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
-        model = self.model
+        model, (training, consolidating) = self.model, key
+        now: dict[str, dict[str, tf.Tensor]] = {}
+        for i, (tower, name) in enumerate(self._scheduled(key)):
+            now.setdefault(tower, {})[name] = scheduled[i]
         towers = model.asked(training)
-        found, current = self._read(towers, batch.rows, TableOptimizer.read)
+        found, current = self._reader.read(towers, batch.rows, TableOptimizer.read)
         unique = {part.table.name: one.unique
                   for embedding in model.embeddings(towers)
                   for part, one in zip(model.reader(embedding).parts, found[embedding.name],
                                        strict=True)}
         with tf.GradientTape() as tape:
             tape.watch(list(current.values()))
-            pooled = self._pooled(towers, batch.dense, found, current)
-            outputs = model.forward(pooled, step, towers, training=True)
-            losses = model.tower_losses(outputs, batch.labels, batch.weights)
+            pooled = self._reader.pooled(towers, batch.dense, found, current)
+            outputs = model.forward(pooled, step, towers, training=True, scores=scores)
+            losses = model.tower_losses(outputs, batch.labels, batch.weights,
+                                        consolidating=consolidating, now=now)
             totals = [losses[tower]["total"] for tower in training]
         wanted = {tower: model.dense_variables(tower) for tower in training}
         # A table learns from the tower that owns it: it rests when that tower has stopped.
-        owned = {tower: [table.name for table in model.embedding_of(tower).trained_tables]
-                 if model.owns_embedding(tower) else [] for tower in training}
+        owned = {tower: [table.name for embedding in model.owned_embeddings(tower)
+                         for table in embedding.trained_tables] for tower in training}
         of_tables = {table: current[table] for tables in owned.values() for table in tables}
         dense, sparse = tape.gradient(totals, (wanted, of_tables),
                                       unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -320,7 +289,7 @@ class TrainStep:
             is_finite = tf.math.is_finite(norm) & tf.math.is_finite(losses[tower]["total"])
             clip = self.dense_settings[tower].clip_norm
             if clip is not None:
-                gradients, _ = tf.clip_by_global_norm(gradients, clip, use_norm=norm)
+                gradients = clipped(model, tower, gradients, clip, whole=norm)
             self._apply_if(is_finite, tower, gradients,
                            {table: (unique[table], current[table]) for table in owned[tower]})
             finite.append(is_finite)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -17,7 +16,10 @@ from dualdnn.evaluation.metrics import auc, log_loss
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.best_weights import BestWeights, best_weights_from
 from dualdnn.training.checkpoint import CheckpointFolder, restore
+from dualdnn.training.phases import TOGETHER, Phase, after_teacher, together
 from dualdnn.training.progress import Progress
+from dualdnn.training.row_order import RowOrder
+from dualdnn.training.run_identity import run_identity
 from dualdnn.training.scoring import Scorer
 from dualdnn.training.settings import TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizer
@@ -37,6 +39,10 @@ class Listener(Protocol):
 class Trainer:
     """Runs `TrainStep` over the training part of a window.
 
+    First the teacher learns, and the students that start with it. When all of these are done, it
+    rests with its embedding at its best weights; students that wait for that start now, others
+    consolidate, see `phases`.
+
     A resumed run ends with bit-identical weights: the order of rows is a function of (seed,
     epoch), dropout of (seed, step), and everything else is in the checkpoint.
     """
@@ -51,6 +57,7 @@ class Trainer:
         folder: Path,
         listener: Listener | None = None,
         towers: Sequence[str] | None = None,
+        goes_on: bool = False,
     ) -> None:
         """Prepare; nothing is read or written yet.
 
@@ -62,6 +69,7 @@ class Trainer:
             folder: where checkpoints go.
             listener: hears of steps and evaluations.
             towers: those that learn; None for all of them.
+            goes_on: this is not the first training of the towers: schedules are at their end.
         """
         self.train_step = train_step
         self.model = model = train_step.model
@@ -81,7 +89,9 @@ class Trainer:
         self._teacher_rests = False
         # Sum and number of steps of each loss since the last evaluation.
         self._running: dict[tuple[str, str], tuple[float, int]] = {}
-        self._order: tuple[int, np.ndarray] | None = None
+        self._order = RowOrder(examples, settings, seed)
+        self._goes_on = goes_on
+        self.phase = together(model, self.progress, settings, self.steps_per_epoch)
         self._scorer = Scorer(model)
 
     # --- the plan ---
@@ -89,38 +99,31 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of one pass."""
-        return -(-len(self.examples.split.train) // self.settings.batch_size)
+        return self._order.steps_per_epoch
 
     @property
     def total_steps(self) -> int:
-        """Steps if no tower stops early."""
-        return self.steps_per_epoch * self.settings.epochs
+        """Steps if no tower stops early from now on."""
+        end = self.phase.start + self.phase.steps
+        return end + self._later(end).steps if self.phase.name == TOGETHER else end
+
+    def _later(self, start: int) -> Phase:
+        """The phase after the teacher's, as far as it is known; without towers there is none."""
+        sound = [tower for tower, p in self.progress.items() if p.status != "diverged"]
+        return after_teacher(self.model, sound, self.settings, self.steps_per_epoch, start)
 
     @property
     def training_towers(self) -> list[str]:
-        """Towers that still learn, the teacher first."""
-        return [tower for tower, p in self.progress.items() if p.status == "training"]
+        """Towers that take the next step, the teacher first."""
+        return self._learning_at(self.step)
+
+    def _learning_at(self, step: int) -> list[str]:
+        """Towers that have not stopped and whose passes last beyond a step."""
+        return [tower for tower, p in self.progress.items() if p.status == "training"
+                and step - self.phase.start < self.phase.limits.get(tower, 0)]
 
     def _batch(self) -> np.ndarray:
-        epoch, position = divmod(self.step, self.steps_per_epoch)
-        if self._order is None or self._order[0] != epoch:
-            rng = np.random.default_rng([self.seed, epoch])
-            train = self.examples.split.train
-            if self.settings.order == "time":
-                times = self.examples.timestamps[train]
-                self._order = (epoch, train[np.argsort(times, kind="stable")])
-            else:
-                self._order = (epoch, rng.permutation(train))
-        # Of about equal size: a last step of a few rows would move as far as any other, and mostly
-        # by their noise.
-        rows, steps = len(self._order[1]), self.steps_per_epoch
-        return self._order[1][position * rows // steps : (position + 1) * rows // steps]
-
-    def _is_evaluation(self) -> bool:
-        """Is a pass, or one of its equal parts, done?"""
-        parts = min(self.settings.evaluations_per_epoch, self.steps_per_epoch)
-        position = (self.step - 1) % self.steps_per_epoch + 1
-        return position in {round(self.steps_per_epoch * (i + 1) / parts) for i in range(parts)}
+        return self._order.rows(self.step - self.phase.start)
 
     # --- training ---
 
@@ -131,9 +134,15 @@ class Trainer:
             NonFiniteError: the teacher's loss, gradient or weights are NaN or infinite; the
                 message names the step and the last good checkpoint.
         """
-        while self.step < self.total_steps and self.training_towers:
+        self._run_phase()
+        if self.phase.name == TOGETHER and (later := self._later(self.step)).limits:
+            self._begin(later)
+            self._run_phase()
+
+    def _run_phase(self) -> None:
+        while self.training_towers:
             self._one_step()
-            is_evaluation = self._is_evaluation()
+            is_evaluation = self._order.ends_part(self.step - self.phase.start)
             if is_evaluation or self.step % self.settings.checkpoint_every_steps == 0:
                 self._check_weights()
                 if is_evaluation:
@@ -141,12 +150,28 @@ class Trainer:
                 self.save()
         self._finish()
 
+    def _begin(self, phase: Phase) -> None:
+        """The teacher has finished: students start, or go on from their best weights."""
+        self.phase = phase
+        if TEACHER in self.progress and not self._teacher_rests:
+            self._rest_on_best_teacher()
+        for tower in phase.consolidating:
+            self.best.load_owned(self.model, tower)
+            self._settle(tower)
+            # Its best value was measured with weights that it still has, so it stays to be beaten.
+            state = self.progress[tower]
+            state.status, state.waited, state.ended_step = "training", 0, None
+
     def _one_step(self) -> None:
         training = self.training_towers
-        batch = self.examples.batch(self._batch())
-        compiled = self.train_step.is_compiled(training)
+        index = self._batch()
+        batch = self.examples.batch(index)
+        consolidating = self.phase.consolidating
+        compiled = self.train_step.is_compiled(training, consolidating)
         started = time.perf_counter()
-        losses, finite = self.train_step.run(training, batch, self.step)
+        losses, finite = self.train_step.run(training, batch, self.step, progress=self._shares(),
+                                             consolidating=consolidating,
+                                             scores=self.examples.scores_at(index))
         is_finite = finite.numpy()
         if compiled:
             self.timed_seconds += time.perf_counter() - started
@@ -168,9 +193,14 @@ class Trainer:
         if self.listener:
             self.listener.on_step(self.step, self.total_steps)
 
+    def _shares(self) -> dict[str, float]:
+        """By tower the share of its steps that are done, for its schedules."""
+        done = self.phase.progress(self.step)
+        return dict.fromkeys(done, 1.0) if self._goes_on else done
+
     def _check_weights(self) -> None:
         """Compiled ReLU layers turn NaN into 0, so broken weights need not show in a loss."""
-        for tower in self.training_towers:
+        for tower in self._learning_at(self.step - 1):
             dense = [*self.model.dense_variables(tower),
                      *self.train_step.dense_optimizers[tower].variables]
             if not (all(np.isfinite(value.numpy()).all() for value in dense)
@@ -179,10 +209,9 @@ class Trainer:
 
     def _owned_tables(self, tower: str) -> list[TableOptimizer]:
         """The optimizers of the tables that learn from a tower."""
-        if not self.model.owns_embedding(tower):
-            return []
         return [self.train_step.table_optimizers[table.name]
-                for table in self.model.embedding_of(tower).trained_tables]
+                for embedding in self.model.owned_embeddings(tower)
+                for table in embedding.trained_tables]
 
     def _drop(self, tower: str, what: str) -> None:
         """Something of a tower is not finite: a student drops out, a teacher ends the run."""
@@ -211,14 +240,14 @@ class Trainer:
 
     def _evaluate(self) -> None:
         self._record_losses()
-        valid = self.examples.split.valid
-        if not len(valid):
+        valid, training = self.examples.split.valid, self._learning_at(self.step - 1)
+        if not len(valid) or not training:
             return
-        training = self.training_towers
         labels = self.examples.labels[valid]
         with self.train_step.averaged():
             self._judge_all(labels, self._scorer(self.examples.rows[valid], training,
-                                                 self.examples.dense[valid]))
+                                                 self.examples.dense[valid],
+                                                 self.examples.scores_at(valid)))
         # Only now: the students were scored with the table as it was.
         teacher = self.progress.get(TEACHER)
         if teacher and teacher.status == "stopped" and not self._teacher_rests:
@@ -241,38 +270,45 @@ class Trainer:
 
     def _judge(self, tower: str, value: float) -> None:
         if self.progress[tower].judge(value, self.step, self.settings.patience):
-            self.best.keep(self.model, tower, self._table_step(tower))
+            self.best.keep(self.model, tower, self.step, self._rested())
 
-    def _table_step(self, tower: str) -> int:
-        """The step that the values of a tower's embedding belong to."""
-        shared = self.model.embedding_of(tower) is self.model.embedding
-        return self.progress[TEACHER].best_step if shared and self._teacher_rests else self.step
+    def _rested(self) -> dict[str, int]:
+        """By embedding that rests with the teacher, the step that its values belong to."""
+        if not self._teacher_rests:
+            return {}
+        return {embedding.name: self.progress[TEACHER].best_step
+                for embedding in self.model.owned_embeddings(TEACHER)}
 
     def _rest_on_best_teacher(self) -> None:
-        """The teacher has stopped: it and the embedding keep their best weights.
+        """The teacher has finished: it and the embedding keep their best weights.
 
         The students that still learn go on from there, and get their patience anew.
         """
         self._teacher_rests = True
         self.best.load_into(self.model, TEACHER)
-        self.train_step.dense_averages[TEACHER].settle()
-        for table in self._owned_tables(TEACHER):
-            table.settle()
+        self._settle(TEACHER)
         for tower, state in self.progress.items():
-            if state.status == "training" and (
-                    self.model.embedding_of(tower) is self.model.embedding):
+            if state.status == "training" and self.model.reads_shared(tower):
                 state.waited = 0
 
+    def _settle(self, tower: str) -> None:
+        """Averages of what was just loaded begin there."""
+        self.train_step.dense_averages[tower].settle()
+        for table in self._owned_tables(tower):
+            table.settle()
+
     def _finish(self) -> None:
-        """Close the last part of a pass and, without validation, take the last weights as best."""
+        """Close the last pass of a phase; without validation, the last weights are the best."""
         self.train_step.catch_up()
         if self._running:
             self._record_losses()
         if not len(self.examples.split.valid):
             with self.train_step.averaged():
-                for tower in self.training_towers:
-                    self.progress[tower].best_step = self.step
-                    self.best.keep(self.model, tower, self.step)
+                for tower, limit in self.phase.limits.items():
+                    if self.progress[tower].status == "training":
+                        last = min(self.step, self.phase.start + limit)
+                        self.progress[tower].best_step = last
+                        self.best.keep(self.model, tower, last, self._rested())
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """How each tower ended: status, best step, the step at which it stopped."""
@@ -281,21 +317,8 @@ class Trainer:
 
     # --- checkpoints ---
 
-    def _configuration(self) -> dict[str, Any]:
-        """What a checkpoint and the run that resumes it must agree on, by name."""
-        parts = {name: [len(index), int(index.sum())]
-                 for name, index in vars(self.examples.split).items()}
-        described = {
-            "seed": self.seed, "training": asdict(self.settings),
-            "data": {"fingerprint": self.examples.fingerprint, **parts},
-            **{f"objective of {name}": asdict(student.objective)
-               for name, student in self.model.students.items()},
-            **{f"optimizer of {tower}": asdict(settings)
-               for tower, settings in self.train_step.dense_settings.items()},
-            **{f"optimizer of table {name}": asdict(optimizer.settings)
-               for name, optimizer in self.train_step.table_optimizers.items()},
-        }
-        return json.loads(json.dumps(described))
+    def _identity(self) -> dict[str, Any]:
+        return run_identity(self.train_step, self.examples, self.settings, self.seed)
 
     def checkpoints(self) -> list[Path]:
         """Finished checkpoints, oldest first."""
@@ -310,7 +333,7 @@ class Trainer:
             "timed_examples": self.timed_examples, "teacher_rests": self._teacher_rests,
             "progress": {tower: asdict(p) for tower, p in self.progress.items()},
             "running": [[*key, *value] for key, value in self._running.items()],
-            "best": best_state, "configuration": self._configuration(),
+            "phase": asdict(self.phase), "best": best_state, "configuration": self._identity(),
         })
 
     def resume(self) -> bool:
@@ -319,7 +342,7 @@ class Trainer:
         Raises:
             DataError: the checkpoint belongs to another configuration.
         """
-        newest = self._checkpoints.newest(self._configuration())
+        newest = self._checkpoints.newest(self._identity())
         if newest is None:
             return False
         folder, state, arrays = newest
@@ -332,5 +355,6 @@ class Trainer:
         self._running = {(tower, name): (total, steps)
                          for tower, name, total, steps in state["running"]}
         self._teacher_rests = state["teacher_rests"]
+        self.phase = Phase(**state["phase"])
         self.best = best_weights_from(arrays, state["best"])
         return True

@@ -143,11 +143,17 @@ class _Fields:
 
 
 def _fields(model: DualDNN, tower: str, old_schema: Schema) -> _Fields:
-    old, new = old_schema, model.embedding.schema
-    if tower != TEACHER:
-        old, new = old.public, new.public
-    return _Fields(before=[field.name for field in old.fields],
-                   now=[field.name for field in new.fields], dim=model.embedding.embedding_dim)
+    old, embeddings = old_schema.public, model.embeddings_of(tower)
+    if tower == TEACHER:
+        # Its networks read each of its embeddings alone, and these have the same fields.
+        old, embeddings = old_schema, embeddings[:1]
+    first, *more = ([field.name for field in model.fields_of(tower, embedding)]
+                    for embedding in embeddings)
+    extra = [name for names in more for name in names]
+    names = [field.name for field in old.fields]
+    before = [name for name in names if name not in extra]
+    return _Fields(before=before + [name for name in names if name in extra],
+                   now=first + extra, dim=model.embedding.embedding_dim)
 
 
 def _dense_variable(name: str, variable: tf.Variable, fields: _Fields | None,

@@ -5,11 +5,14 @@ import pytest
 import tensorflow as tf
 
 from dualdnn.distillation.losses import (
+    cosine_hint_loss,
     hint_loss,
     label_loss,
     logit_loss,
     soft_label_divergence,
     soft_label_loss,
+    standardized,
+    z_scored_logit_loss,
 )
 
 TEACHER = tf.constant([3.0, -2.0, 0.5])
@@ -106,3 +109,37 @@ def test_hint_loss_by_hand_and_it_pulls_towards_the_teacher():
     np.testing.assert_array_equal(hint_loss(mine, theirs), [4.5, 0.0])
     # Descent moves 2.0 up to 5.0: the sign that others got wrong.
     np.testing.assert_array_equal(gradient(hint_loss, mine, theirs), [[0.0, -3.0], [0.0, 0.0]])
+
+
+# --- what does not depend on scale ---
+
+def test_standardised_logits_have_mean_0_and_variance_1_under_the_weights():
+    weights = np.array([1.0, 2.0, 0.5])
+    found = standardized(TEACHER, tf.constant(weights, tf.float32)).numpy()
+    mean = np.average(TEACHER, weights=weights)
+    spread = np.sqrt(np.average((TEACHER.numpy() - mean) ** 2, weights=weights))
+    np.testing.assert_allclose(found, (TEACHER.numpy() - mean) / spread, rtol=1e-5)
+
+
+def test_a_student_that_is_off_by_a_scale_and_a_shift_has_no_z_scored_loss():
+    ones = tf.ones(3)
+    np.testing.assert_allclose(z_scored_logit_loss(0.1 * TEACHER + 7, TEACHER, ones), np.zeros(3),
+                               atol=1e-6)
+    np.testing.assert_allclose(tf.reduce_mean(z_scored_logit_loss(-TEACHER, TEACHER, ones)), 4,
+                               rtol=1e-5)  # r = -1
+    shifted = z_scored_logit_loss(STUDENT + 5, TEACHER, ones)
+    np.testing.assert_allclose(shifted, z_scored_logit_loss(STUDENT, TEACHER, ones), rtol=1e-4)
+
+
+@pytest.mark.parametrize("logits", [tf.zeros(3), tf.fill((3,), 2.5)])
+def test_equal_logits_have_a_finite_gradient(logits):
+    found = gradient(z_scored_logit_loss, logits, TEACHER, tf.ones(3))
+    assert np.isfinite(found).all()
+
+
+def test_a_hint_by_cosine_knows_directions_alone():
+    mine = tf.constant([[1.0, 0.0], [3.0, 3.0], [0.0, 0.0], [-1.0, 0.0]])
+    theirs = tf.constant([[0.0, 2.0], [1.0, 1.0], [1.0, 1.0], [4.0, 0.0]])
+    np.testing.assert_allclose(cosine_hint_loss(mine, theirs), [1, 0, 1, 2], atol=1e-5)
+    np.testing.assert_allclose(cosine_hint_loss(100 * mine, theirs), [1, 0, 1, 2], atol=1e-5)
+    assert np.isfinite(gradient(cosine_hint_loss, mine, theirs)).all()

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dualdnn.distillation.losses import label_loss
-from dualdnn.distillation.objective import Objective, StopGradient, weighted_mean
+from dualdnn.distillation.losses import label_loss, weighted_mean
+from dualdnn.distillation.objective import Objective, StopGradient
+from dualdnn.distillation.schedules import Schedule, Schedules
 
 EVERYTHING = Objective(label_weight=0.5, soft_label_weight=0.7, temperature=2.0, logit_weight=0.3,
                        hint_weight=0.2, hints=((0, 0),))
@@ -17,10 +18,10 @@ HINT = (tf.constant([[1.0], [2.0], [3.0]]), tf.constant([[0.0], [2.5], [1.0]]))
 WEIGHTS = tf.constant([1.0, 3.0, 0.5])
 
 
-def losses(objective, *, rows=slice(None), weights=WEIGHTS, hints=(HINT,)):
+def losses(objective, *, rows=slice(None), weights=WEIGHTS, hints=(HINT,), now=None):
     found = objective.losses(
         labels=LABELS[rows], weights=weights, student_logits=STUDENT[rows],
-        teacher_logits=TEACHER[rows], hints=[(a[rows], b[rows]) for a, b in hints],
+        teacher_logits=TEACHER[rows], hints=[(a[rows], b[rows]) for a, b in hints], now=now,
     )
     return {name: float(value) for name, value in found.items()}
 
@@ -43,11 +44,38 @@ def test_several_hints_are_averaged():
         losses(EVERYTHING)["hint_loss"])
 
 
-def test_weight_zero_equals_dropping_the_example():
-    masked = losses(EVERYTHING, weights=tf.constant([1.0, 0.0, 0.5]))
-    for name, value in losses(EVERYTHING, rows=slice(None, None, 2),
+@pytest.mark.parametrize("logit_loss", ["squared", "z_scored"])
+@pytest.mark.parametrize("hint_loss", ["mse", "cosine"])
+def test_weight_zero_equals_dropping_the_example(logit_loss, hint_loss):
+    objective = replace(EVERYTHING, logit_loss=logit_loss, hint_loss=hint_loss)
+    masked = losses(objective, weights=tf.constant([1.0, 0.0, 0.5]))
+    for name, value in losses(objective, rows=slice(None, None, 2),
                               weights=tf.constant([1.0, 0.5])).items():
-        assert masked[name] == pytest.approx(value, rel=1e-6), name
+        assert masked[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_the_z_scored_loss_is_two_less_two_correlations():
+    found = losses(replace(EVERYTHING, logit_loss="z_scored"))["logit_loss"]
+    covariance = np.cov(STUDENT.numpy(), TEACHER.numpy(), aweights=WEIGHTS.numpy(), ddof=0)
+    correlation = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
+    assert found == pytest.approx(2 - 2 * correlation, rel=1e-5)
+
+
+def test_the_cosine_loss_is_one_less_the_cosine():
+    three_by_two = (tf.constant([[1.0, 0.0], [1.0, 1.0], [-2.0, 0.0]]),
+                    tf.constant([[3.0, 4.0], [2.0, 2.0], [5.0, 0.0]]))
+    found = losses(replace(EVERYTHING, hint_loss="cosine"), hints=(three_by_two,))["hint_loss"]
+    assert found == pytest.approx(((1 - 0.6) * 1 + 0 * 3 + 2 * 0.5) / 4.5, rel=1e-5)
+
+
+def test_values_of_a_step_stand_for_those_of_the_objective():
+    now = {"label_weight": 0.25, "soft_label_weight": 0.0, "temperature": 5.0, "logit_weight": 2.0,
+           "hint_weight": 1.5}
+    found = losses(EVERYTHING, now={name: tf.constant(value) for name, value in now.items()})
+    fixed = losses(replace(EVERYTHING, **{**now, "soft_label_weight": 1.0}))
+    # Of weight 0 for now, but still watched.
+    assert found["soft_label_loss"] == pytest.approx(fixed["soft_label_loss"], rel=1e-6)
+    assert found["total"] == pytest.approx(fixed["total"] - fixed["soft_label_loss"], rel=1e-5)
 
 
 def test_a_weight_of_two_equals_the_example_twice():
@@ -75,7 +103,8 @@ def test_a_loss_of_weight_zero_is_not_computed(option):
 
 
 CHANGES = {"label_weight": 0.9, "soft_label_weight": 0.9, "temperature": 3.0,
-           "logit_weight": 0.9, "hint_weight": 0.9}
+           "logit_weight": 0.9, "logit_loss": "z_scored", "hint_weight": 0.9,
+           "hint_loss": "cosine"}
 
 
 @pytest.mark.parametrize("option", [*CHANGES])
@@ -85,8 +114,9 @@ def test_every_number_moves_the_total(option):
 
 
 def test_no_option_is_left_out_of_these_tests():
-    # Hints choose layers, which the model pairs; stop-gradients follow below.
-    assert {f.name for f in fields(Objective)} == {*CHANGES, "hints", "stop_gradient"}
+    # Hints choose layers, which the model pairs; stop-gradients follow below; schedules are
+    # followed by the training step.
+    assert {f.name for f in fields(Objective)} == {*CHANGES, "hints", "stop_gradient", "schedule"}
 
 
 @pytest.mark.parametrize("stopped", [True, False])
@@ -119,6 +149,10 @@ def test_distills_says_whether_the_teacher_is_heard():
     ({"label_weight": 0.0}, r"every weight is 0, so the student would learn nothing"),
     ({"temperature": 0.0}, r"d\.temperature must be > 0, got 0\.0"),
     ({"temperature": float("inf")}, r"d\.temperature must be > 0, got inf"),
+    ({"logit_loss": "l1"}, r"d\.logit_loss must be one of squared, z_scored, got 'l1'"),
+    ({"hint_loss": "l1"}, r"d\.hint_loss must be one of mse, cosine, got 'l1'"),
+    ({"schedule": Schedules(label_weight=Schedule(shape="steps"))},
+     r"d\.schedule\.label_weight\.shape must be one of constant, .* got 'steps'"),
     ({"hint_weight": 1.0}, r"hint_weight is 1 but d\.hints is empty.*such as \[\[-1,-1\]\]"),
     ({"hint_weight": 1.0, "hints": ((0,),)}, r"must be pairs .*got \[0\]"),
     ({"hint_weight": 1.0, "hints": ((2, 0),)}, r"names teacher layer 2, but .* has 2 hidden"),

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dualdnn.evaluation.report import console_table, plain, result_rows, write_report
-from dualdnn.evaluation.results import importance_table
+from dualdnn.evaluation.results import importance_table, published_table
 
 
 def measured(shift=0.0):
@@ -86,6 +86,38 @@ def test_top_level_control_is_read_only_where_no_student_has_one():
 
 def test_result_rows_of_an_empty_report():
     assert result_rows({"job": "train", "status": "running"}) == []
+
+
+def with_baselines():
+    trees = {"trees": 20, "seconds": 1.25, "settings": {"leaves": 12}}
+    return example() | {
+        "published": {"latency_ratio": 5, "baseline_latency_ratio": [2.5, 3.5]},
+        "baselines": {"fm": measured(0.05) | {"latency_ratio": 7.5},
+                      "gbdt_fm_dnn": measured(0.02) | {"latency_ratio": 1.75, "gbdt": trees},
+                      "broken": {"status": "diverged"}}}
+
+
+def test_baselines_are_rows_of_the_table_and_a_section_of_the_page(tmp_path):
+    rows = result_rows(with_baselines())[5:]
+    assert [(row["tower"], row["role"], row["name"]) for row in rows] == [
+        (f"baseline.{name}", "baseline", name) for name in ("fm", "gbdt_fm_dnn", "broken")]
+    assert rows[0]["latency_ratio"] == 7.5
+    assert ["baseline", "fm", "0.7400"] in [line.split()[:3]
+                                            for line in printed(with_baselines(), 110).splitlines()]
+    page = write_report(tmp_path, with_baselines()).read_text()
+    assert "| baseline: fm | 0.7400 |" in page
+    assert "| gbdt_fm_dnn |  |  |  |  | 20 of at most 12 leaves, grown in 1.2 s |" in page
+    assert "| broken |  |  |  | diverged |  |" in page
+
+
+def test_published_figures_stand_beside_those_they_are_of():
+    heading, rows = published_table(with_baselines())
+    assert heading == ["", "published", "light", "tiny", "gbdt_fm_dnn"]
+    assert rows == [
+        ["teacher latency / student latency, 500 rows", "about 5x", "10.2x", "-", ""],
+        ["xDeepFM latency / GBDT+FM+DNN latency, 500 rows", "2.5x to 3.5x", "", "", "1.8x"]]
+    # Without a baseline on leaves there is nothing to stand beside the range.
+    assert len(published_table({**with_baselines(), "baselines": {}})[1]) == 1
 
 
 def test_console_table_shows_every_number_whole_in_110_columns():

@@ -234,6 +234,7 @@ def test_a_kill_between_learning_and_scoring_repeats_neither(played, tmp_path, m
     ("window.valid_days=1", "window.valid_days must be 0 in a backtest, got 1"),
     ("window.as_of=2024-01-05", "window.as_of must be null in a backtest, got '2024-01-05'"),
     ("finetune.epochs=0", "finetune.epochs must be >= 1, got 0."),
+    ("student.scheme=alone", "student/mini.scheme must be co_training in a daily job, got alone"),
     ("admission.capacity=1", "admission.capacity must be >= 2 or null, got 1."),
     ("++data.fields.1.size=8",
      "strategies lists logistic_regression, which reads one table of rows"),

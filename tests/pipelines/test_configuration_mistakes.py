@@ -30,6 +30,50 @@ def plan_of(*overrides, conf=CONF, more=()):
 
 
 MISTAKES = [
+    # --- baselines ---
+    ("baselines=fm", "baselines must be a list of names such as [fm,deepfm], got 'fm'."),
+    ("baselines=[fn]", "baselines names `fn`, but there is no baseline_model/fn.yaml in any config "
+                       "directory; there are deepfm, dnn, fm, gbdt_fm_dnn, logistic_regression, "
+                       "wide_and_deep."),
+    ("baselines=[fm,dnn,fm]", "baselines lists a name twice: fm, dnn, fm."),
+    ("baseline_model=fm", "baseline_model=fm is not how baselines are chosen. Name them in a list, "
+                          "as in baselines=[fm]."),
+    ("baselines=[fm] baseline_overrides.dnn.dropout=0.1",
+     "baseline_overrides.dnn: `dnn` is not among the baselines of this run: fm."),
+    ("baselines=[fm] baseline_overrides.fm=3",
+     "baseline_overrides.fm must be baseline_overrides.fm.KEY=VALUE, got 3."),
+    ("baseline_overrides=3",
+     "baseline_overrides must be baseline_overrides.NAME.KEY=VALUE, got 3."),
+    ("baselines=[fm] baseline_overrides.fm.liner=true",
+     "baseline_model/fm.liner is not known; known are hidden_units, activation, dropout, linear, "
+     "interactions, deep, optimizer, gbdt."),
+    ("baselines=[dnn] baseline_overrides.dnn.dropout=1",
+     "baseline_model/dnn.dropout must lie in [0, 1), got 1.0."),
+    ("baselines=[dnn] baseline_overrides.dnn.deep=wide",
+     "baseline_model/dnn.deep must be one of fields, interactions, both, none, got 'wide'."),
+    ("baselines=[deepfm] baseline_overrides.deepfm.deep=interactions",
+     "baseline_model/deepfm.deep is interactions, but there is no interaction layer that the "
+     "MLP could read."),
+    ("baselines=[fm] baseline_overrides.fm.hidden_units=[8]",
+     "baseline_model/fm.hidden_units must be [] where deep is none, got [8]."),
+    ("baselines=[logistic_regression] baseline_overrides.logistic_regression.linear=false",
+     "baseline_model/logistic_regression reads nothing: deep is none, linear is false"),
+    ("baselines=[fm] baseline_overrides.fm.interactions.fm._target_=dualdnn.layers.fm.Nothing",
+     "baseline_model/fm.interactions.fm: "),
+    ("baselines=[fm] baseline_overrides.fm.optimizer.table.l2=-1",
+     "baseline_model/fm.optimizer.table.l2 must be >= 0, got -1.0."),
+    ("baselines=[fm] baseline_overrides.fm.optimizer.teacher.learning_rate=0",
+     "baseline_model/fm.optimizer.teacher.learning_rate must be > 0, got 0.0."),
+    ("baselines=[fm] baseline_overrides.fm.optimizer.student.learning_rate=1",
+     "baseline_model/fm.optimizer.student is not known; known are table, teacher."),
+    ("baselines=[gbdt_fm_dnn] baseline_overrides.gbdt_fm_dnn.gbdt.trees=0",
+     "baseline_model/gbdt_fm_dnn.gbdt.trees must be >= 1, got 0."),
+    ("baselines=[gbdt_fm_dnn] baseline_overrides.gbdt_fm_dnn.gbdt.depth=3",
+     "baseline_model/gbdt_fm_dnn.gbdt.depth is not known; known are trees, leaves, learning_rate, "
+     "least_share, patience, most_categories, threads."),
+    ("+published.baseline_latency_ratio=[3.5,2.5]",
+     "published.baseline_latency_ratio must be the lowest and the highest figure, such as "
+     "[2.5, 3.5], got [3.5, 2.5]."),
     # --- students ---
     ("students=light", "students must be a list of names such as [light,tiny], got 'light'."),
     ("students=3", "students must be a list of names such as [light,tiny], got 3."),
@@ -50,7 +94,7 @@ MISTAKES = [
      "student_overrides must be student_overrides.NAME.KEY=VALUE, got 3."),
     ("student_overrides.light.droput=0.1",
      "student/light.droput is not known; known are hidden_units, activation, dropout, linear, "
-     "distillation, optimizer."),
+     "fm, scheme, extra_fields, distillation, optimizer."),
     ("student_overrides.light.dropout=much",
      "student/light.dropout must be a finite number, got 'much'."),
     ("student.dropout=1", "student/light.dropout must lie in [0, 1), got 1.0."),
@@ -64,7 +108,49 @@ MISTAKES = [
      "controls must be a list out of alone, shared_label_only, got ['alone', 'together']."),
     ("controls=alone", "controls must be a list out of alone, shared_label_only, got 'alone'."),
     ("controls=[alone,alone]", "controls lists a name twice: alone, alone."),
-    ("scheme=two_stage", "scheme `two_stage` is not supported by this version; use co_training."),
+    # --- schemes ---
+    ("scheme=two_stages", "scheme must be one of co_training, two_stage, two_stage_own_embedding, "
+                          "feature_transfer, rocket_launching, alone, got 'two_stages'."),
+    ("scheme=null", "scheme must be one of co_training, two_stage,"),
+    ("student.scheme=none", "student/light.scheme must be one of co_training, two_stage,"),
+    ("student.scheme=[alone]", "student/light.scheme must be one of co_training, two_stage,"),
+    ("scheme=two_stage student_overrides.light.distillation.hint_weight=0.1",
+     "student/light.distillation.hint_weight: scheme two_stage has no hint loss, only label, "
+     "soft_label, logit. Remove it, or choose another scheme for this student."),
+    ("student_overrides.light.scheme=feature_transfer "
+     "student_overrides.light.distillation.soft_label_weight=1",
+     "student/light.distillation.soft_label_weight: scheme feature_transfer has no soft_label "
+     "loss, only label."),
+    ("scheme=alone student_overrides.light.distillation.schedule.temperature.shape=linear",
+     "student/light.distillation.schedule.temperature: scheme alone has no schedule of it"),
+    ("scheme=two_stage distillation.stop_gradient.embedding=false",
+     "distillation.stop_gradient must be left at true under scheme two_stage, which starts when "
+     "the teacher has finished: there is nothing to move."),
+    ("scheme=alone distillation.label_weight=0",
+     "distillation: scheme alone has label loss only, and its weight is 0"),
+    ("students=[light,tiny] student_overrides.light.scheme=rocket_launching",
+     "student light moves the teacher or its embedding (rocket_launching, or a stop_gradient of "
+     "false), so tiny (co_training) would not see the clean teacher."),
+    ("students=[light,tiny,same_mlp] scheme=rocket_launching "
+     "student_overrides.light.scheme=two_stage_own_embedding "
+     "student_overrides.tiny.scheme=feature_transfer",
+     "student same_mlp moves the teacher or its embedding (rocket_launching, or a stop_gradient of "
+     "false), so light (two_stage_own_embedding), tiny (feature_transfer) would not see"),
+    ("students=[light,tiny] student_overrides.tiny.distillation.stop_gradient.teacher=false",
+     "student tiny moves the teacher or its embedding"),
+    ("student.extra_fields=[item_id]",
+     "student/light.extra_fields needs scheme feature_transfer, got co_training, whose students "
+     "read all fields in one embedding."),
+    ("scheme=feature_transfer student.extra_fields=[item]",
+     "student/light.extra_fields names `item`, which is not a field of the schema; fields are "
+     "user_id, item_id,"),
+    ("scheme=feature_transfer student.extra_fields=[item_id,item_id]",
+     "student/light.extra_fields lists a name twice: item_id, item_id."),
+    ("scheme=feature_transfer student.extra_fields=item_id",
+     "student/light.extra_fields must be a list of names of fields, got 'item_id'."),
+    ("scheme=feature_transfer student.extra_fields=[user_mean_label] window=random_fraction",
+     "student/light.extra_fields names `user_mean_label`, a label statistic, which this window "
+     "drops. Leave it out, or choose a window that follows time."),
     # --- distillation ---
     ("distillation.temperature=0", "distillation.temperature must be > 0, got 0.0."),
     ("distillation.temperature=.nan", "distillation.temperature must be a finite number"),
@@ -77,6 +163,16 @@ MISTAKES = [
      "distillation.hints names student layer 7, but the student's MLP has 2 hidden layers."),
     ("distillation.hint_weight=1 distillation.hints=[[5,-1]]",
      "distillation.hints names teacher layer 5, but the teacher's MLP has 2 hidden layers."),
+    ("distillation.logit_loss=cosine",
+     "distillation.logit_loss must be one of squared, z_scored, got 'cosine'."),
+    ("distillation.hint_loss=l1", "distillation.hint_loss must be one of mse, cosine, got 'l1'."),
+    ("distillation.schedule.label_weight.shape=step",
+     "distillation.schedule.label_weight.shape must be one of constant, warm_up, linear, cosine, "
+     "stop, got 'step'."),
+    ("distillation.schedule.soft_label_weight.shape=warm_up",
+     "distillation.schedule.soft_label_weight.start is missing"),
+    ("distillation.schedule.temperature.shape=linear",
+     "distillation.schedule.temperature.initial must be > 0, got 0: a temperature is never 0."),
     ("student_overrides.light.distillation.temperature=-2",
      "student/light.distillation.temperature must be > 0, got -2.0."),
     # --- teacher ---
@@ -98,6 +194,8 @@ MISTAKES = [
     # --- training ---
     ("training.epochs=abc", "training.epochs must be a whole number, got 'abc'."),
     ("training.epochs=0", "training.epochs must be >= 1, got 0."),
+    ("training.consolidation_epochs=-1",
+     "training.consolidation_epochs must be >= 0, got -1. Use 0 to end with the teacher."),
     ("training.batch_size=1.5", "training.batch_size must be a whole number, got 1.5."),
     ("training.monitor=f1", "training.monitor must be one of log_loss, auc, got 'f1'."),
     ("training.deterministic=yes_please",
@@ -150,7 +248,8 @@ MISTAKES = [
     ("reuse=maybe", "reuse must be true or false, got 'maybe'."),
     ("resume=3", "resume must be true, false or a run folder, got 3."),
     ("resume=nowhere", "resume=nowhere: nowhere is not a run folder: it has no config.yaml."),
-    ("+published.price=3", "published.price is not known; known are latency_ratio, size_ratio."),
+    ("+published.price=3", "published.price is not known; known are latency_ratio, size_ratio, "
+     "baseline_latency_ratio."),
     ("+pool=3", "`pool` is not supported by this version; remove it."),
 ]
 
@@ -247,5 +346,95 @@ def test_a_student_has_a_name_that_towers_can_have(name, tmp_path):
 
 
 def test_a_layer_is_switched_off_by_null():
-    assert plan_of("teacher=xdeepfm_dcn", "teacher.interactions.cin=null").interactions[0].name \
-        == "teacher_cross"
+    teacher = plan_of("teacher=xdeepfm_dcn", "teacher.interactions.cin=null").teacher
+    assert [layer.name for layer in teacher.interactions] == ["teacher_cross"]
+
+
+# --- schemes ---
+
+def test_one_run_holds_students_of_several_schemes():
+    plan = plan_of(
+        "students=[light,tiny,same_mlp]", "scheme=two_stage", "distillation.temperature=3",
+        "optimizer.teacher.learning_rate=0.25", "student_overrides.light.scheme=co_training",
+        "student_overrides.same_mlp.scheme=feature_transfer",
+        "student_overrides.same_mlp.extra_fields=[item_id,age]")
+    light, tiny, same = plan.students
+    assert [one.scheme.name for one in plan.students] == ["co_training", "two_stage",
+                                                          "feature_transfer"]
+    assert (light.objective.hint_weight, light.objective.temperature) == (0.1, 3)
+    assert (tiny.objective.hint_weight, tiny.objective.hints) == (0, ())
+    assert (tiny.objective.soft_label_weight, tiny.objective.temperature) == (1, 3)
+    assert not same.objective.distills
+    assert tuple(same.extra_fields) == ("item_id", "age")
+    assert {one.optimizer.learning_rate for one in plan.students} == {light.optimizer.learning_rate}
+    controls = {one.name: one for one in plan.controls}
+    assert len(controls) == 6
+    for name, control in controls.items():
+        assert not control.extra_fields
+        if name.endswith(".alone"):
+            assert (control.scheme.name, control.optimizer.learning_rate) == ("alone", 0.25)
+        else:  # starts when its student does
+            late = name != "light.shared_label_only"
+            assert (control.owns_table, control.scheme.after_teacher) == (False, late)
+
+
+@pytest.mark.parametrize("scheme", ["alone", "two_stage_own_embedding"])
+def test_who_learns_a_whole_embedding_is_tuned_as_the_teacher_is(scheme):
+    plan = plan_of(f"scheme={scheme}", "optimizer.teacher.learning_rate=0.25",
+                   "optimizer.student.learning_rate=0.5")
+    assert plan.students[0].owns_table
+    assert plan.students[0].optimizer.learning_rate == 0.25
+    own = plan_of(f"scheme={scheme}", "student_overrides.light.optimizer.learning_rate=0.125")
+    assert own.students[0].optimizer.learning_rate == 0.125
+
+
+@pytest.mark.parametrize("scheme", ["co_training", "two_stage", "two_stage_own_embedding",
+                                    "feature_transfer", "rocket_launching", "alone"])
+@pytest.mark.parametrize("distillation", ["soft_labels_and_hints", "soft_labels", "logits",
+                                          "labels_only"])
+def test_a_scheme_of_the_run_goes_with_any_distillation_and_controls(scheme, distillation):
+    plan = plan_of(f"scheme={scheme}", f"distillation={distillation}", "students=[light,tiny]")
+    assert {one.scheme.name for one in plan.students} == {scheme}
+    assert len(plan.controls) == 4
+    listens = distillation != "labels_only" and scheme not in ("alone", "feature_transfer")
+    assert [one.objective.distills for one in plan.students] == [listens] * 2
+
+
+def test_rocket_launching_follows_logits_and_moves_the_embedding():
+    (light,) = plan_of("scheme=rocket_launching").students
+    objective = light.objective
+    assert (objective.label_weight, objective.logit_weight) == (1.0, 0.5)
+    assert (objective.soft_label_weight, objective.hint_weight) == (0, 0)
+    assert (objective.stop_gradient.embedding, objective.stop_gradient.teacher) == (False, True)
+    both = plan_of("students=[light,tiny]", "student_overrides.light.scheme=rocket_launching",
+                   "student_overrides.tiny.scheme=alone")
+    assert [one.moves_teacher for one in both.students] == [True, False]
+
+
+def test_a_students_own_distillation_joins_the_runs_key_by_key():
+    (light,) = plan_of(
+        "distillation.schedule.hint_weight.shape=cosine",
+        "student_overrides.light.distillation.schedule.soft_label_weight.shape=warm_up",
+        "student_overrides.light.distillation.schedule.soft_label_weight.start=0.25",
+        "student_overrides.light.distillation.logit_loss=z_scored",
+        "distillation.hint_loss=cosine").students
+    schedule = light.objective.schedule
+    assert (schedule.soft_label_weight.shape, schedule.soft_label_weight.start) == ("warm_up", 0.25)
+    assert schedule.hint_weight.shape == "cosine"
+    assert schedule.label_weight.is_constant
+    assert (light.objective.logit_loss, light.objective.hint_loss) == ("z_scored", "cosine")
+
+
+@pytest.mark.parametrize(("names", "message"), [
+    ("dwell", "names `dwell`, which is privileged: no student reads it. Leave it out."),
+    ("a,b", "names every field, so nothing of the teacher would be transferred. Leave one out, or "
+            "use scheme alone."),
+])
+def test_extra_fields_are_public_and_not_all(names, message):
+    fields = ("[{name: a, kind: id}, {name: b, kind: id}, "
+              "{name: dwell, kind: number, privileged: true}]")
+    given = ["scheme=feature_transfer", f"data.fields={fields}", "evaluation.slices=[]"]
+    with pytest.raises(ConfigError) as raised:
+        plan_of(*given, f"student.extra_fields=[{names}]")
+    assert raised.value.mistakes == [f"student/light.extra_fields {message}"]
+    assert plan_of(*given, "student.extra_fields=[b]").students[0].extra_fields == ("b",)

@@ -218,11 +218,12 @@ def test_nothing_new_is_nothing_to_do(feed, run):
 def test_all_mistakes_are_named_before_data_is_read(feed, run):
     code, _, last = run("retrain", "window.valid_days=1", "finetune.held_back=1.5", "students=[]",
                         "admission.capacity=1", "gate.level=2", "retention.encoded_days=2",
-                        "partitions.missing_days=maybe")
+                        "partitions.missing_days=maybe", "scheme=two_stage")
     assert code == 2
     for part in ("window.valid_days must be 0", "finetune.held_back must lie", "students=[]",
                  "admission.capacity must be", "gate.level", "retention.encoded_days must be",
-                 "partitions.missing_days must be"):
+                 "partitions.missing_days must be",
+                 "scheme must be co_training in a daily job, got two_stage: teacher and students"):
         assert part in last
     code, _, last = run("retrain", "window._target_=dualdnn.data.window.TimeFraction")
     assert code == 2

@@ -68,7 +68,9 @@ def trained(feed):
 def test_training_says_what_it_did(trained):
     out = trained.out
     assert "my_feed: 352 rows train, 44 valid, 44 test; 4 fields" in out
-    assert "step 12 of at most 12: valid log loss teacher 0." in out
+    assert "step 12 of at most 18: valid log loss teacher 0." in out
+    # The student consolidates for a pass more.
+    assert "step 18 of at most 18: valid log loss mini 0." in out
     for tower in ("teacher", "mini", "control alone", "control shared_label_only"):
         assert re.search(rf"^ *{tower} +0\.\d", out, re.MULTILINE), tower
     assert len(re.findall(r'^  p=0\.\d{4}  \{"user": ', out, re.MULTILINE)) == 3
@@ -258,6 +260,29 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(trained, tmp_path, forke
                         for one in (report, trained.report))
         assert mine["weights_sha256"] == theirs["weights_sha256"]
     assert report["mlflow_run"]
+
+
+def test_students_of_several_schemes_share_a_run_with_the_same_teacher(trained, tmp_path, forked):
+    given = [one for one in trained.given if not one.startswith("student=")]
+    paths = [f"paths.outputs={tmp_path / 'outputs'}", f"paths.exported_models={tmp_path / 'x'}"]
+    code, out, err = forked(
+        trained.folder, "train", *given, *paths, "students=[tiny,mini]", "controls=[]",
+        "student_overrides.tiny.scheme=two_stage", "student_overrides.mini.scheme=feature_transfer",
+        "student_overrides.mini.extra_fields=[item,age]", "export.student=mini")
+    assert (code, err) == (0, [])
+    ((folder, report),) = reports(tmp_path)
+    # 12 steps of the teacher, and as many of those that waited for it.
+    assert "step 24 of at most 24: valid log loss tiny 0." in out
+    assert report["teacher"]["weights_sha256"] == trained.report["teacher"]["weights_sha256"]
+    assert {name: one["scheme"] for name, one in report["students"].items()} == {
+        "tiny": "two_stage", "mini": "feature_transfer"}
+    assert report["export"]["parity_max_abs"] <= 1e-6
+    code, out, err = forked(tmp_path, "evaluate", f"run={folder}")
+    assert (code, err) == (0, [])
+    ((_, again),) = reports(tmp_path, "evaluate")
+    for name, one in report["students"].items():
+        assert again["students"][name]["weights_sha256"] == one["weights_sha256"]
+        assert again["students"][name]["auc"] == one["auc"]
 
 
 @pytest.mark.prove

@@ -1,5 +1,7 @@
 import dualdnn  # noqa: F401, I001  (first: it selects the Keras API)
 
+import json
+
 import numpy as np
 import pytest
 
@@ -19,8 +21,9 @@ def model(tmp_path_factory):
 
 def change(model):
     for tower in model.towers:
+        embeddings = model.embeddings_of(tower)
         for variable in [*model.network_variables(tower),
-                         *model.embedding_of(tower).trained_variables()]:
+                         *(v for one in embeddings for v in one.trained_variables())]:
             variable.assign_add(variable * 0.1 + 1)
 
 
@@ -89,3 +92,16 @@ def test_a_tower_that_is_not_there_is_named(kept, tmp_path):
         load_best_weights(tmp_path / "model", ["s0", "s7"])
     with pytest.raises(DataError, match="nothing is not a readable checkpoint"):
         load_best_weights(tmp_path / "nothing", ["s0"])
+
+
+def test_a_folder_from_before_towers_could_read_several_embeddings_is_read(model, kept, tmp_path):
+    best, expected = kept
+    best.save(tmp_path / "model")
+    state = tmp_path / "model" / "state.json"
+    steps = json.loads(state.read_text())["table_steps"]
+    state.write_text(json.dumps({"table_steps": {
+        tower: next(iter(of_tower.values())) for tower, of_tower in steps.items()}}))
+    loaded = load_best_weights(tmp_path / "model", [*expected])
+    assert loaded.table_steps == best.table_steps
+    for tower, weights in expected.items():
+        assert_loads(loaded, model, tower, weights)

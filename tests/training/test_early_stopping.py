@@ -7,33 +7,13 @@ import pytest
 
 from dualdnn.distillation.objective import Objective
 from dualdnn.models.dual_dnn import TEACHER
+from tests.scripted_validation import ScriptedValidation
 from tests.tiny_run import EVERYTHING, build_model, build_trainer, open_tiny, weights_of
 
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
     return open_tiny(tmp_path_factory.mktemp("feed"))
-
-
-class ScriptedValidation:
-    """Answers as well as the script says, and remembers what it was asked to score.
-
-    A logit of `quality` for clicks and `-quality` for the others: the higher, the lower the log
-    loss. Log loss and not AUC, which would be 1 for all of them.
-    """
-
-    def __init__(self, trainer, script):
-        self.trainer, self.script = trainer, script
-        self.labels = trainer.examples.labels[trainer.examples.split.valid]
-        self.seen = {tower: [] for tower in script}
-
-    def __call__(self, rows, towers, dense=None):
-        answers = {}
-        for tower in towers:
-            quality = self.script[tower][len(self.seen[tower])]
-            self.seen[tower].append(weights_of(self.trainer.model, tower))
-            answers[tower] = (quality * (2 * self.labels - 1)).astype(np.float32)
-        return answers
 
 
 def run_script(examples, folder, script, *, patience=2, epochs=10, **training):
@@ -49,7 +29,7 @@ def run_script(examples, folder, script, *, patience=2, epochs=10, **training):
 def assert_best(trainer, tower, *, evaluation, table_of=None):
     """The best weights are those of the named evaluation, bit for bit."""
     model, seen = trainer.model, trainer._scorer.seen
-    columns = len(model.embedding_of(tower).trained_variables())
+    columns = sum(len(one.trained_variables()) for one in model.embeddings_of(tower))
     expected = seen[tower][evaluation - 1]
     if table_of:
         owner, number = table_of
@@ -88,7 +68,8 @@ def test_a_student_keeps_the_table_it_was_scored_with(staggered):
     # s1 was best before the table reached the teacher's best; s0 after the table came to rest.
     assert_best(staggered, "s1", evaluation=1)
     assert_best(staggered, "s0", evaluation=6, table_of=(TEACHER, 2))
-    steps = {TEACHER: 2, "s0": 2, "s1": 1, "alone": 5}
+    steps = {TEACHER: {"shared": 2}, "s0": {"shared": 2}, "s1": {"shared": 1},
+             "alone": {"alone": 5}}
     assert staggered.best.table_steps == steps
     # Towers share one copy, and none is kept without need.
     assert set(staggered.best.tables) == {("shared", 2), ("shared", 1), ("alone", 5)}

@@ -11,6 +11,7 @@ from dualdnn.data.admission import Admission
 from dualdnn.data.examples import open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.window import ChosenDays
+from dualdnn.distillation.schedules import Schedule, Schedules
 from dualdnn.errors import DataError
 from dualdnn.training.learner import Learner, open_state
 from dualdnn.training.settings import TrainingSettings
@@ -189,9 +190,9 @@ def test_rows_in_time_order(place, tmp_path):
     learner = learner_for(examples)
     run = learner.train_step.run
 
-    def watched(training, batch, step):
+    def watched(training, batch, step, **more):
         seen.extend(batch.labels.tolist())
-        return run(training, batch, step)
+        return run(training, batch, step, **more)
 
     learner.train_step.run = watched
     learner.train(examples, replace(SETTINGS, order="time"), seed=1, folder=tmp_path)
@@ -227,3 +228,29 @@ def test_memory_and_rows_stay_flat_while_ids_come_and_go(place, tmp_path):
     assert learner.train_step._compiled.keys() == compiled.keys()
     rows = int(tf.shape(learner.model.embedding.tables["main"].vectors)[0])
     assert rows == learner.row_map.table_rows["main"]
+
+
+def test_a_fine_tune_goes_on_from_a_consolidated_student_at_the_end_of_its_schedules(place,
+                                                                                    tmp_path):
+    ramp = Schedules(soft_label_weight=Schedule(shape="linear"))
+    examples = window_of(place, 0)
+    model = build_model(examples, [replace(EVERYTHING, schedule=ramp)])
+    learner = Learner(build_trainer(examples, model, "unused").train_step, examples.row_map)
+    trainer = learner.train(examples, replace(SETTINGS, consolidation_epochs=1), seed=1,
+                            folder=tmp_path / "a")
+    assert trainer.summary()["s0"]["best_step"] == 2 * trainer.steps_per_epoch
+    # What would be saved and served is what was consolidated, on the rested teacher.
+    served = learner.best()
+    for tower in model.towers:
+        for mine, theirs in zip(served.of_tower(tower), trainer.best.of_tower(tower), strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+    progress, run = [], learner.train_step.run
+
+    def watched(training, batch, step, **more):
+        progress.append(more["progress"]["s0"])
+        return run(training, batch, step, **more)
+
+    learner.train_step.run = watched
+    learner.fine_tune(*newest(place, learner, 1), SETTINGS, seed=1, folder=tmp_path / "b")
+    assert set(progress) == {1.0}

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 import dualdnn.training.checkpoint as checkpoint_module
 from dualdnn.distillation.objective import Objective
+from dualdnn.distillation.schedules import Schedule, Schedules
 from dualdnn.errors import DataError
 from dualdnn.training.table_optimizer import TableOptimizerSettings
 from tests.tiny_run import EVERYTHING, build_model, build_trainer, digest_of, open_tiny
@@ -62,6 +64,11 @@ def outcome(trainer):
 
 
 @pytest.fixture(scope="module")
+def without_valid(tmp_path_factory):
+    return open_tiny(tmp_path_factory.mktemp("feed"), valid=0.0)
+
+
+@pytest.fixture(scope="module")
 def uninterrupted(examples, tmp_path_factory):
     trainer = trainer_for(examples, tmp_path_factory.mktemp("whole"))
     trainer.run()
@@ -84,6 +91,58 @@ def test_interrupted_again_and_again_ends_bit_identically(examples, tmp_path, un
     assert trainer.progress["teacher"].status == "stopped"
     trainer.run()
     assert outcome(trainer) == outcome(uninterrupted)
+
+
+SCHEDULED = replace(EVERYTHING, schedule=Schedules(
+    soft_label_weight=Schedule(shape="warm_up", start=0.2),
+    temperature=Schedule(shape="cosine", initial=2.0)))
+
+
+def late_trainer(examples, folder, *, stop_at=None, **changes):
+    """Every tower that the phase after the teacher can have: it takes 18 or 24 steps."""
+    model = build_model(examples, [SCHEDULED], late=[SCHEDULED], late_own=EVERYTHING,
+                        extra=["item"])
+    return build_trainer(examples, model, folder, listener=Interrupter(stop_at),
+                         **{**SETTINGS, "patience": 9, "consolidation_epochs": 2,
+                            "checkpoint_every_steps": 4, **changes})
+
+
+# Before the first checkpoint after the teacher's end, and while s0 consolidates.
+@pytest.mark.parametrize(("valid", "stops", "last"), [
+    (True, ((19, 0), (26, 18)), 24),
+    (False, ((38, 0),), 36),
+])
+def test_a_run_that_is_interrupted_after_the_teacher_ends_bit_identically(
+        examples, without_valid, tmp_path, valid, stops, last):
+    opened = examples if valid else without_valid
+    for stop_at, found in stops:
+        trainer = late_trainer(opened, tmp_path / "run", stop_at=stop_at)
+        trainer.resume()
+        assert trainer.step == found
+        with pytest.raises(Interrupt):
+            trainer.run()
+    trainer = late_trainer(opened, tmp_path / "run")
+    assert trainer.resume()
+    assert trainer.step == last
+    assert trainer.phase.name == "after_teacher"
+    assert trainer.phase.start == (18 if valid else 24)
+    trainer.run()
+    whole = late_trainer(opened, tmp_path / "whole")
+    whole.run()
+    assert outcome(trainer) == outcome(whole)
+
+
+@pytest.mark.parametrize(("make", "named"), [
+    (lambda examples: build_model(examples, [SCHEDULED], late=[EVERYTHING]), "objective of s0"),
+    (lambda examples: build_model(examples, [EVERYTHING, EVERYTHING]),
+     "after the teacher, objective of late0, optimizer of late0, objective of s1, optimizer of s1"),
+])
+def test_other_schedules_and_other_starts_are_refused_by_name(examples, tmp_path, make, named):
+    model = build_model(examples, [EVERYTHING], late=[EVERYTHING])
+    with pytest.raises(Interrupt):
+        build_trainer(examples, model, tmp_path, listener=Interrupter(3)).run()
+    with pytest.raises(DataError, match=f"these differ: {named}\\."):
+        build_trainer(examples, make(examples), tmp_path).resume()
 
 
 def test_a_finished_run_is_resumed_at_its_end(examples, uninterrupted):
@@ -148,6 +207,7 @@ def interrupted(examples, tmp_path_factory):
 @pytest.mark.parametrize(("changes", "named"), [
     ({"seed": 2}, "seed"),
     ({"epochs": 4}, "training"),
+    ({"consolidation_epochs": 1}, "training"),
     ({"batch_size": 47}, "training"),
     ({"rates": {"teacher": 0.8, "s0": 0.5}}, "optimizer of s0"),
     ({"clip_norm": None}, "optimizer of teacher, optimizer of s0, optimizer of alone"),

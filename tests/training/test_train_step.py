@@ -114,7 +114,7 @@ def gradients_of(train_step, tower):
     moments = train_step.dense_optimizers[tower].variables[1::2]  # after the count of steps
     dense = [moment.numpy() / 0.1 for moment in moments]
     assert [m.shape for m in dense] == [v.shape for v in model.dense_variables(tower)]
-    table = train_step.table_optimizers[model.embedding_of(tower).name]
+    table = train_step.table_optimizers[model.embeddings_of(tower)[0].name]
     return dense, [slots[0].numpy() / 0.1 for slots in table.slots]
 
 

@@ -1,0 +1,48 @@
+"""The grid on which every peer is tuned, alike, on validation rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+PEERS = ("DNN", "DCNv2", "FinalMLP", "xDeepFM")
+
+# Where the search starts: the passes, batch size and stopping rule of conf/training, the MLP and
+# CIN of conf/teacher, and FuxiCTR's own three cross layers.
+START: Mapping[str, Any] = {
+    "learning_rate": 1e-3, "embedding_l2": 1e-3, "dropout": 0.0, "hidden_units": [256, 128],
+    "cin_units": [64, 64], "cross_layers": 3, "batch_size": 512, "epochs": 10,
+    "evaluations_per_epoch": 4, "patience": 6, "reduce_lr_on_plateau": False,
+}
+# One step after the other, each from the best so far. L2 first: it matters most.
+STEPS: Sequence[Sequence[Mapping[str, Any]]] = (
+    [{"embedding_l2": l2} for l2 in (1e-5, 1e-4, 3e-4, 3e-3, 1e-2)],
+    [{"learning_rate": rate} for rate in (5e-4,)],
+    [{"dropout": 0.2}],
+    # FuxiCTR's own stopping rule: once a pass, a tenth of the rate where it does not improve.
+    [{"evaluations_per_epoch": 1, "patience": 2, "reduce_lr_on_plateau": True}],
+)
+
+Settings = Mapping[str, Any]
+
+
+def tuned(
+    losses_of: Callable[[Sequence[Settings]], Sequence[float]], *,
+    start: Settings = START, steps: Sequence[Sequence[Settings]] = STEPS,
+) -> tuple[Settings, list[tuple[Settings, float]]]:
+    """Coordinate search for the lowest loss.
+
+    Args:
+        losses_of: losses on the validation part of several settings.
+        start: the first settings.
+        steps: changes that are tried together, from the best settings before.
+
+    Returns:
+        the best settings, and all that were tried with their losses, in order.
+    """
+    best, tried = start, [(start, losses_of([start])[0])]
+    for changes in steps:
+        candidates = [{**best, **change} for change in changes]
+        tried += zip(candidates, losses_of(candidates), strict=True)
+        best = min(tried, key=lambda pair: pair[1])[0]
+    return best, tried
