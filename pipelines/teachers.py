@@ -57,12 +57,16 @@ class FinishedPlan:
 
     def mistakes(self, where: str) -> list[str]:
         """What is wrong with the values, one sentence each."""
+        if (self.run is None) == (self.scores is None):
+            return [f"{where} must have either run, the folder of a finished run, or scores, a "
+                    f"file; got run={self.run} and scores={self.scores}."]
+        return []
+
+    def absences(self, where: str) -> list[str]:
+        """What is not there to be scored with, one sentence each; a run asks for it once."""
         if self.scores is not None:
-            if self.run is not None:
-                return [f"{where} has both run and scores. Give the folder of a run, or a file."]
-            if not Path(self.scores).is_file():
-                return [f"{where}.scores: file {self.scores} does not exist. Check the path."]
-            return []
+            return [] if Path(self.scores).is_file() else [
+                f"{where}.scores: file {self.scores} does not exist. Check the path."]
         report = read_report(Path(str(self.run)))
         if report.get("job") != "train" or report.get("status") != "done":
             what = f"is a run of {report['job']}, {report['status']}" if report else (
@@ -212,6 +216,20 @@ def finished_members(teacher: Any) -> list[str]:
     return [name for name, one in towers.items()
             if isinstance(one, Mapping) and ("run" in one or "scores" in one)
             ] if isinstance(towers, Mapping) else []
+
+
+def absent_members(teacher: Any) -> list[str]:
+    """Which finished members of a configured pool are not there to be scored with.
+
+    One sentence each. That is for a new run; it keeps the scores, and needs nobody later.
+    """
+    found: list[str] = []
+    for name in finished_members(teacher):
+        where = f"teacher.towers.{name}"
+        member = parse(FinishedPlan, teacher["towers"][name], where, [])
+        if member is not None and not member.mistakes(where):
+            found += member.absences(where)
+    return found
 
 
 def build_teacher(plan: TeacherPlan, seed: int, name: str) -> Teacher | TeacherPool:

@@ -8,11 +8,13 @@ from omegaconf import DictConfig
 
 from pipelines.compose import given_overrides, resolved
 from pipelines.entry import start
+from pipelines.load import SCORES_FILE
 from pipelines.plan import plan_from
 from pipelines.present import make_console, show_finished, show_result
 from pipelines.runs import choose_run, new_run, read_report
 from pipelines.scheme_comparison import compare_schemes
 from pipelines.scheme_runs import scheme_comparison_from
+from pipelines.teachers import absent_members
 from pipelines.train_run import train_in
 
 
@@ -21,6 +23,8 @@ def main(config: DictConfig) -> None:
     mistakes: list[str] = []
     settings = resolved(config, mistakes)
     settings, run = choose_run("train", settings, given_overrides(), mistakes)
+    if not (run and (run / SCORES_FILE).exists()):
+        mistakes.extend(absent_members(settings["teacher"]))
     compares = settings.get("scheme_comparison") is not None
     if compares:
         asked, runs, plan = scheme_comparison_from(settings, mistakes)

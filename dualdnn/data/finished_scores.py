@@ -83,6 +83,9 @@ def read_scores(path: Path, examples: Examples, what: str) -> FinishedScores:
     """
     try:
         table = pq.read_table(path, columns=list(COLUMNS), partitioning=None)
+        for name in COLUMNS:
+            if table.column(name).null_count:
+                raise ValueError(f"{name} holds nulls")
         day = table.column("day").cast(pa.date32()).cast(pa.int32()).to_numpy()
         row = table.column("row").cast(pa.int64()).to_numpy()
         label = table.column("label").cast(pa.float32()).to_numpy()
