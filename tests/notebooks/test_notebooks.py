@@ -13,7 +13,7 @@ import pytest
 
 from notebooks.execute import FOLDER, assigned, executed, parameters_cell
 
-_SMALL_FEED = ["training.epochs=1", "teacher=dcn"]
+_SMALL_FEED = ["training.epochs=1", "training.consolidation_epochs=0", "teacher=dcn"]
 # Every parameter of a committed notebook is given: a new one must be thought of here.
 SMALL = {
     "01_quickstart": {
