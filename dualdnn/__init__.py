@@ -8,7 +8,7 @@ Keras is first touched; nothing else in the package mentions it.
 import os
 import sys
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -12,7 +12,12 @@ from dualdnn.data.admission import Admission
 from dualdnn.data.window import Rolling
 from dualdnn.evaluation.backtest_regression import regression_mistakes
 from dualdnn.training.strategies import REGRESSION, STRATEGIES, ScoredDay, schedule
-from pipelines.daily_plan import FinetuneSettings, daily_scheme_mistakes, split_daily
+from pipelines.daily_plan import (
+    FinetuneSettings,
+    daily_scheme_mistakes,
+    daily_teacher_mistakes,
+    split_daily,
+)
 from pipelines.plan import Plan, data_from, plan_from
 
 _VALUES = ("start", "end", "strategies")
@@ -115,6 +120,7 @@ def backtest_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = ()
     found += finetune.mistakes() if finetune else []
     found += admission.mistakes("admission") if admission else []
     found += daily_scheme_mistakes(shared)
+    found += daily_teacher_mistakes(shared)
     towers = plan_from(shared, found)
     # Else plan_from raised.
     assert start

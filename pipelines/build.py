@@ -24,7 +24,9 @@ from dualdnn.training.learner import Learner, StoredState
 from dualdnn.training.student_learner import StudentLearner
 from dualdnn.training.train_step import TrainStep
 from dualdnn.training.trainer import Listener, Trainer
+from pipelines.baselines import BaselinePlan
 from pipelines.plan import Plan, StudentPlan
+from pipelines.teachers import build_teacher
 
 _log = logging.getLogger("dualdnn")
 
@@ -49,25 +51,21 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
     """
 
     def embedding(name: str, *, linear: bool, privileged: bool,
-                  only: Sequence[str] | None = None) -> SharedEmbedding:
+                  only: Sequence[str] | None = None,
+                  dim: int = plan.embedding.dim) -> SharedEmbedding:
         return SharedEmbedding(
             schema=schema, table_rows=row_map.table_rows, vectors=row_map.vectors,
-            embedding_dim=plan.embedding.dim, initial_stddev=plan.embedding.initial_stddev,
+            embedding_dim=dim, initial_stddev=plan.embedding.initial_stddev,
             linear=linear, privileged=privileged, only=only, seed=plan.seed, name=name,
         )
 
     shared = embedding("shared", linear=plan.teacher.linear, privileged=True)
-    teacher = Teacher(
-        interactions=plan.interactions, hidden_units=plan.teacher.hidden_units,
-        activation=plan.teacher.activation, dropout=plan.teacher.dropout, seed=plan.seed,
-        name=TEACHER,
-    )
 
     def tower(student: StudentPlan) -> StudentTower:
         network = Student(
             hidden_units=student.network.hidden_units, activation=student.network.activation,
-            dropout=student.network.dropout, linear=student.network.linear, seed=plan.seed,
-            name=student.name,
+            dropout=student.network.dropout, linear=student.network.linear, fm=student.network.fm,
+            seed=plan.seed, name=student.name,
         )
         hints = student.objective.hints if student.objective.hint_weight else ()
         return StudentTower(
@@ -85,8 +83,29 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
             ],
         )
 
-    return DualDNN(embedding=shared, teacher=teacher, owner=owner,
-                   students=[tower(student) for student in [*plan.students, *plan.controls]])
+    def rival(baseline: BaselinePlan) -> StudentTower:
+        network = baseline_network(baseline, plan.seed)
+        return StudentTower(
+            network=network, objective=Objective(),
+            embedding=embedding(baseline.tower, linear=baseline.network.linear, privileged=False,
+                                dim=plan.embedding.dim if network.reads_vectors else 1))
+
+    return DualDNN(embedding=shared, teacher=build_teacher(plan.teacher, plan.seed, TEACHER),
+                   teacher_embeddings=[
+                       embedding(f"{TEACHER}.{name}", linear=linear, privileged=True)
+                       for name, linear in plan.teacher.own_embeddings.items()],
+                   owner=owner,
+                   students=[*(tower(student) for student in [*plan.students, *plan.controls]),
+                             *(rival(one) for one in plan.baselines if one.gbdt is None)])
+
+
+def baseline_network(baseline: BaselinePlan, seed: int) -> Teacher:
+    """The network of a baseline with its initial weights."""
+    return Teacher(
+        interactions=baseline.interactions, hidden_units=baseline.network.hidden_units,
+        activation=baseline.network.activation, dropout=baseline.network.dropout,
+        deep=baseline.deep, seed=seed, name=baseline.tower,
+    )
 
 
 def build_train_step(plan: Plan, model: DualDNN, num_examples: int) -> TrainStep:
@@ -94,11 +113,14 @@ def build_train_step(plan: Plan, model: DualDNN, num_examples: int) -> TrainStep
     if plan.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     towers = [*plan.students, *plan.controls]
+    baselines = [one for one in plan.baselines if one.gbdt is None]
     return TrainStep(
         model=model, table_settings=plan.table, num_examples=num_examples,
         dense_settings={TEACHER: plan.teacher_optimizer,
-                        **{student.name: student.optimizer for student in towers}},
+                        **{student.name: student.optimizer for student in towers},
+                        **{one.tower: one.optimizer for one in baselines}},
         averaging=plan.training.averaging,
+        own_table_settings={one.tower: one.table for one in baselines},
     )
 
 
@@ -111,7 +133,8 @@ def new_learner(plan: Plan, schema: Schema, row_map: RowMap, num_examples: int) 
 def alone(plan: Plan, student: str) -> Plan:
     """The plan of one student that learns from labels, without the others and the controls."""
     chosen = next(one for one in plan.students if one.name == student)
-    return replace(plan, students=[replace(chosen, objective=Objective())], controls=[])
+    return replace(plan, students=[replace(chosen, objective=Objective())], controls=[],
+                   baselines=[])
 
 
 def new_student_learner(plan: Plan, student: str, base: StoredState) -> StudentLearner:

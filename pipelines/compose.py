@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dualdnn.errors import ConfigError
 from dualdnn.models.dual_dnn import TEACHER
+from pipelines.student_grid import searched_students
 
 # A student's name is part of folders, of tensor names and, with a dot, of its controls' names.
 _STUDENT_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
@@ -38,20 +39,38 @@ def command_of(job: str) -> str:
                        *(part for folder in folders for part in ("--config-dir", folder)), *given])
 
 
-def _student_file(name: str) -> DictConfig:
-    """`student/NAME.yaml` of any config directory, with its own defaults list."""
+def _file_of(group: str, name: str, named_by: str, keys: str) -> DictConfig:
+    """`GROUP/NAME.yaml` of any config directory, with its own defaults list."""
     searchpath = [o for o in HydraConfig.get().overrides.hydra if o.startswith("hydra.searchpath")]
     job = HydraConfig.get().job.config_name
     known = GlobalHydra.instance().config_loader().get_group_options(
-        "student", config_name=job, overrides=searchpath)
+        group, config_name=job, overrides=searchpath)
     if name not in known:
-        raise ConfigError(f"students names `{name}`, but there is no student/{name}.yaml in any "
+        raise ConfigError(f"{named_by} names `{name}`, but there is no {group}/{name}.yaml in any "
                           f"config directory; there are {', '.join(known)}.")
-    found = hydra.compose(job, overrides=[*searchpath, f"student={name}"]).student
+    found = hydra.compose(job, overrides=[*searchpath, f"{group}={name}"])[group]
     if not isinstance(found, DictConfig):
-        raise ConfigError(f"student/{name}.yaml must hold the keys of a student, hidden_units and "
+        raise ConfigError(f"{group}/{name}.yaml must hold the keys of a {group}, {keys} and "
                           "so on, in the package of its group.")
     return found
+
+
+def _student_file(name: str) -> DictConfig:
+    return _file_of("student", name, "students", "hidden_units")
+
+
+def _losses_file(name: str) -> dict[str, Any]:
+    """In what `distillation/NAME.yaml` differs from the file that the run has chosen.
+
+    So that a change to the run's distillation stays where the two files agree.
+    """
+    chosen = HydraConfig.get().runtime.choices["distillation"]
+    if name == chosen:
+        return {}
+    wanted, of_run = (_values(_file_of("distillation", one, "student_search.grid.distillation",
+                                       "soft_label_weight")) for one in (name, chosen))
+    return {key: value for key, value in wanted.items()
+            if key not in of_run or of_run[key] != value}
 
 
 def _values(config: DictConfig) -> Any:
@@ -82,8 +101,38 @@ def _student_names(config: DictConfig, mistakes: list[str]) -> list[str]:
     return names
 
 
+def _is_name(name: str, mistakes: list[str]) -> bool:
+    """Can a student be called so?"""
+    if _STUDENT_NAME.match(name) and name != TEACHER:
+        return True
+    mistakes.append("a student must be named by letters, digits, `_` and `-`, and not "
+                    f"`{TEACHER}`, got `{name}`. Rename it.")
+    return False
+
+
+def _grid(config: DictConfig, mistakes: list[str]) -> dict[str, DictConfig]:
+    """The configuration of every student of `student_search`."""
+    base = HydraConfig.get().runtime.choices.get("student")
+    before = len(mistakes)
+    if config.students is not None:
+        mistakes.append("students and student_search are both given. Leave students out: the grid "
+                        "says which there are, and student=NAME what they start from.")
+    if config.student_overrides:
+        mistakes.append("student_overrides and student_search are both given. Change what all "
+                        "students of the grid start from: student=NAME, student.KEY=VALUE.")
+    if base is None:
+        mistakes.append("student=null leaves student_search nothing to start from. Choose one "
+                        "with student=NAME.")
+    if len(mistakes) > before:
+        return {}
+    found = searched_students(config.student_search, base, config.student, _losses_file, mistakes)
+    return {name: one for name, one in found.items() if _is_name(name, mistakes)}
+
+
 def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     """The configuration of every student: its file with its overrides."""
+    if config.get("student_search") is not None:
+        return _grid(config, mistakes)
     names = _student_names(config, mistakes)
     overrides = config.student_overrides
     if not isinstance(overrides, DictConfig):
@@ -96,9 +145,7 @@ def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
                             f"this run: {', '.join(names) or 'none'}.")
     configs = {}
     for name in dict.fromkeys(names):
-        if not _STUDENT_NAME.match(name) or name == TEACHER:
-            mistakes.append("a student must be named by letters, digits, `_` and `-`, and not "
-                            f"`{TEACHER}`, got `{name}`. Rename its file.")
+        if not _is_name(name, mistakes):
             continue
         try:
             found = _student_file(name) if config.students is not None else config.student
@@ -111,6 +158,43 @@ def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
                             f"got {own!r}.")
             own = None
         found = found.copy()
+        OmegaConf.set_struct(found, False)
+        configs[name] = OmegaConf.merge(found, own or {})
+    return configs
+
+
+def _baselines(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
+    """The configuration of every baseline: its file with its overrides."""
+    names = config.get("baselines", [])
+    names = OmegaConf.to_container(names) if OmegaConf.is_config(names) else names
+    if (chosen := HydraConfig.get().runtime.choices.get("baseline_model")) is not None:
+        mistakes.append(f"baseline_model={chosen} is not how baselines are chosen. Name them "
+                        f"in a list, as in baselines=[{chosen}].")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        mistakes.append(f"baselines must be a list of names such as [fm,deepfm], got {names!r}. "
+                        "Use [] for none.")
+        return {}
+    if len(set(names)) < len(names):
+        mistakes.append(f"baselines lists a name twice: {', '.join(names)}.")
+    overrides = config.get("baseline_overrides", {})
+    if not isinstance(overrides, DictConfig | dict):
+        mistakes.append("baseline_overrides must be baseline_overrides.NAME.KEY=VALUE, got "
+                        f"{overrides!r}.")
+        overrides = {}
+    mistakes += [f"baseline_overrides.{name}: `{name}` is not among the baselines of this run: "
+                 f"{', '.join(names) or 'none'}." for name in overrides if name not in names]
+    configs: dict[str, Any] = {}
+    for name in dict.fromkeys(names):
+        try:
+            found = _file_of("baseline_model", name, "baselines", "interactions").copy()
+        except ConfigError as error:
+            mistakes.extend(error.mistakes)
+            continue
+        own = overrides.get(name)
+        if own is not None and not isinstance(own, DictConfig):
+            mistakes.append(f"baseline_overrides.{name} must be baseline_overrides.{name}."
+                            f"KEY=VALUE, got {own!r}.")
+            own = None
         OmegaConf.set_struct(found, False)
         configs[name] = OmegaConf.merge(found, own or {})
     return configs
@@ -134,6 +218,12 @@ def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
         if isinstance(field, DictConfig) and isinstance(field.get("file"), str):
             OmegaConf.update(config, f"data.fields.{i}.file",
                              str(Path(field.file).expanduser().absolute()))
+    towers = OmegaConf.select(config, "teacher.towers")
+    for name, tower in towers.items() if isinstance(towers, DictConfig) else ():
+        for key in ("run", "scores"):
+            if isinstance(tower, DictConfig) and isinstance(tower.get(key), str):
+                OmegaConf.update(config, f"teacher.towers.{name}.{key}",
+                                 str(Path(tower[key]).expanduser().absolute()))
     mistakes.extend(f"{key} has no value. Give it one with {key}=VALUE."
                     for key in sorted(OmegaConf.missing_keys(config)))
     plain = OmegaConf.to_container(config, resolve=True)
@@ -142,7 +232,7 @@ def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
 
 
 def resolved(config: DictConfig, mistakes: list[str] | None = None) -> dict[str, Any]:
-    """The configuration of `train` as plain values, with `student_configs` by name.
+    """The configuration of `train` as plain values; `student_configs`, `baseline_configs` by name.
 
     Args:
         config: as hydra composed it.
@@ -154,11 +244,13 @@ def resolved(config: DictConfig, mistakes: list[str] | None = None) -> dict[str,
     """
     found: list[str] = []
     config = config.copy()
-    configs = _students(config, found)
+    configs, baselines = _students(config, found), _baselines(config, found)
     with open_dict(config):
         config.student_configs = configs
         config.pop("student")
         config.students = list(configs)
+        config.baseline_configs = baselines
+        config.pop("baseline_model", None)
     settings = plain_values(config, found)
     if mistakes is None and found:
         raise ConfigError(found)

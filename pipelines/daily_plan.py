@@ -18,6 +18,7 @@ from dualdnn.evaluation.golden import GoldenRequest, read_golden_requests
 from dualdnn.export.retention import policy_mistakes
 from dualdnn.training.settings import TrainingSettings
 from pipelines.plan import Plan, plan_from
+from pipelines.teachers import finished_members
 
 _SECTIONS = ("finetune", "online", "admission", "partitions", "gate", "retention")
 _VALUES = ("finetune_newest", "scope", "source", "golden_requests", "force")
@@ -135,6 +136,13 @@ def daily_scheme_mistakes(settings: Mapping[str, Any]) -> list[str]:
             for where, scheme in chosen.items() if scheme in SCHEMES and scheme != CO_TRAINING]
 
 
+def daily_teacher_mistakes(settings: Mapping[str, Any]) -> list[str]:
+    """Which members of a pool of teachers cannot go on day after day."""
+    return [f"teacher.towers.{name} is a finished model, which cannot go on in a daily job: it "
+            "has no scores of tomorrow's rows. Leave it out, or use it with pipelines.train."
+            for name in finished_members(settings.get("teacher"))]
+
+
 def daily_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = ()) -> DailyPlan:
     """Check the resolved configuration of a daily job as a whole.
 
@@ -177,6 +185,7 @@ def daily_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = ()) -
     if not shared.get("students"):
         found.append("a daily job publishes a student, got students=[]. Name one.")
     found += daily_scheme_mistakes(shared)
+    found += daily_teacher_mistakes(shared)
     towers = plan_from(shared, found)
     # Else plan_from raised.
     assert finetune

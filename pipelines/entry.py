@@ -44,8 +44,8 @@ def _report(error: BaseException, debug: bool) -> None:
 def _arguments(given: Sequence[str]) -> list[str]:
     """The command line as hydra reads it.
 
-    Its options must not stand between overrides, and a key of a student's own configuration is
-    none that the primary configuration could know.
+    Its options must not stand between overrides, and a key of a student's or baseline's own
+    configuration is none that the primary configuration could know.
     """
     options, overrides, rest = [], [], list(given)
     while rest:
@@ -56,8 +56,8 @@ def _arguments(given: Sequence[str]) -> list[str]:
             options += [argument, *rest[:1]]
             rest = rest[1:]
         else:
-            is_of_student = argument.startswith("student_overrides.")
-            overrides.append(f"++{argument}" if is_of_student else argument)
+            is_of_file = argument.startswith(("student_overrides.", "baseline_overrides."))
+            overrides.append(f"++{argument}" if is_of_file else argument)
     return options + overrides
 
 

@@ -40,7 +40,8 @@ def main(config: DictConfig) -> None:
         record.open(plan, loaded.examples, {"run": str(run), "evaluation": settings["evaluation"]})
         show_data(console, plan, loaded.examples)
         with console.status("measuring"):
-            sections, logits = measured_sections(plan, loaded.model, loaded.best, loaded.examples)
+            sections, logits = measured_sections(plan, loaded.model, loaded.best,
+                                                 loaded.examples, loaded.on_leaves)
         keep_comparable(folder, plan, loaded.examples, logits)
         if settings["importance"]:
             with console.status("scoring without each field"):

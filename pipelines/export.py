@@ -12,6 +12,7 @@ from pipelines.load import load_run, planned_run
 from pipelines.present import make_console, show_export, show_requests
 from pipelines.runs import finished_run, read_report
 from pipelines.settings import ExportSettings
+from pipelines.student_search import asked_export
 
 
 def main(config: DictConfig) -> None:
@@ -27,6 +28,10 @@ def main(config: DictConfig) -> None:
         mistakes.append(f"{run} has no student to export: it trained none, or all became NaN.")
     elif asked:
         mistakes.extend(asked.mistakes(students, report["data"]["name"]))
+        asked = asked_export(asked, report.get("student_search"))
+        if asked is None:
+            mistakes.append(f"{run} has searched students and found none near enough to its teacher"
+                            f". Name one of them with export.student: {', '.join(students)}.")
     trained, plan = planned_run(run, mistakes=mistakes)
     assert asked is not None  # else planned_run raised
     console = make_console()

@@ -15,8 +15,21 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.tracking import MlflowRun, TensorBoardWriter
 from pipelines import interrupts
+
+# Students whose losses are shown one by one.
+_MOST_SHOWN = 6
+
+
+def _in_words(losses: Mapping[str, float]) -> str:
+    """The loss of every tower; of many students the range."""
+    students = [value for tower, value in losses.items() if tower != TEACHER]
+    if len(students) <= _MOST_SHOWN:
+        return "  ".join(f"{tower} {value:.4f}" for tower, value in losses.items())
+    teacher = f"{TEACHER} {losses[TEACHER]:.4f}  " if TEACHER in losses else ""
+    return f"{teacher}{len(students)} students {min(students):.4f} to {max(students):.4f}"
 
 
 class TrainingListener:
@@ -74,8 +87,7 @@ class TrainingListener:
         if not self._news:
             return
         part = "valid" if "valid" in self._news else "train"
-        news = f"{part} log loss " + "  ".join(f"{tower} {value:.4f}"
-                                               for tower, value in self._news[part].items())
+        news = f"{part} log loss {_in_words(self._news[part])}"
         self._news = {}  # a tower that has stopped has no news
         self._progress.update(self._task, news=news)
         if not self._console.is_terminal:

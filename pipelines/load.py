@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dualdnn.data.examples import Examples
+from dualdnn.data.finished_scores import kept_scores
 from dualdnn.data.row_map import load_row_map
 from dualdnn.errors import DataError
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.best_weights import BestWeights, load_best_weights
 from pipelines.build import build_model, open_plan_data
+from pipelines.gbdt import GbdtBaseline, load_gbdt_baselines
 from pipelines.plan import Plan, plan_from
 from pipelines.runs import read_report, settings_of
+
+# Of members of the teacher's pool that had learned before the run.
+SCORES_FILE = "teacher_scores.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +32,7 @@ class LoadedRun:
         examples: its data, read with its own row map.
         model: its towers; `best` puts weights into them.
         best: of every tower.
+        on_leaves: baselines that read the leaves of trees; with weights of their own.
     """
 
     settings: dict[str, Any]
@@ -34,6 +40,7 @@ class LoadedRun:
     examples: Examples
     model: DualDNN
     best: BestWeights
+    on_leaves: list[GbdtBaseline]
 
 
 def planned_run(
@@ -77,7 +84,13 @@ def load_run(run: Path, settings: dict[str, Any], plan: Plan) -> LoadedRun:
             + (" Or set the DUALDNN_PII_KEY it was trained with." if plan.schema.pii_columns
                else "")
         )
+    if plan.teacher.finished:
+        examples = replace(examples, scores=kept_scores(run / SCORES_FILE, examples,
+                                                        list(plan.teacher.finished)))
     model = build_model(plan, examples.schema, examples.row_map)
     best = load_best_weights(run / "model", [name for name in model.towers
                                              if name in report["towers"]])
-    return LoadedRun(settings=settings, plan=plan, examples=examples, model=model, best=best)
+    on_leaves = load_gbdt_baselines(plan, examples, run, Path(settings["paths"]["state"]),
+                                    report["towers"])
+    return LoadedRun(settings=settings, plan=plan, examples=examples, model=model, best=best,
+                     on_leaves=on_leaves)

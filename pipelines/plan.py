@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import hydra
-import tf_keras as keras
-from hydra.errors import InstantiationException
 
 from dualdnn.config import parse
 from dualdnn.data.lake import Lake
@@ -19,16 +17,17 @@ from dualdnn.errors import ConfigError
 from dualdnn.schema import Schema, schema_from_dict
 from dualdnn.training.settings import DenseOptimizerSettings, TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
+from pipelines.baselines import BaselinePlan, baselines_from
 from pipelines.settings import (
     EmbeddingSettings,
     EvaluationSettings,
     ExportSettings,
-    NetworkSettings,
     OptimizerSettings,
     PathSettings,
     PublishedFigures,
     TrackingSettings,
 )
+from pipelines.student_search import SearchSettings, search_from
 from pipelines.students import (
     CONTROLS,
     StudentPlan,
@@ -38,13 +37,14 @@ from pipelines.students import (
     student_from,
     unclean_teacher_mistakes,
 )
+from pipelines.teachers import TeacherPlan, teacher_from
 
 _SECTIONS = (
     "data", "window", "teacher", "student_configs", "distillation", "optimizer", "training",
-    "evaluation", "export", "embedding", "published", "paths", "tracking",
+    "evaluation", "export", "embedding", "published", "paths", "tracking", "baseline_configs",
 )
-_VALUES = ("seed", "students", "student_overrides", "controls", "scheme", "resume", "reuse",
-           "debug")
+_VALUES = ("seed", "students", "student_overrides", "student_search", "scheme_comparison",
+           "controls", "scheme", "resume", "reuse", "debug", "baselines", "baseline_overrides")
 # Keys of a data configuration that say where the log is, not what it means.
 _WHERE_KEYS = ("source", "raw", "lake", "feature_lag")
 
@@ -70,16 +70,17 @@ class Plan:
     feature_lag: str | None
     window: Window
     embedding: EmbeddingSettings
-    teacher: NetworkSettings
-    interactions: list[keras.layers.Layer]
+    teacher: TeacherPlan
     students: list[StudentPlan]
     controls: list[StudentPlan]
+    baselines: list[BaselinePlan]
     table: TableOptimizerSettings
     teacher_optimizer: DenseOptimizerSettings
     training: TrainingSettings
     slices: Sequence[str]
     references: bool
     export: ExportSettings
+    search: SearchSettings | None = None
 
 
 def _instance(config: Any, where: str, methods: Sequence[str], mistakes: list[str]) -> Any:
@@ -123,42 +124,6 @@ def data_from(data: Any, mistakes: list[str]) -> tuple[Schema | None, Source | N
     except ConfigError as error:
         mistakes.extend(error.mistakes)
         return None, source
-
-
-def _interactions(config: Any, seed: int, mistakes: list[str]) -> list[keras.layers.Layer]:
-    layers: list[keras.layers.Layer] = []
-    if not isinstance(config, Mapping):
-        mistakes.append(f"teacher.interactions must be a mapping of layers, got {config!r}.")
-        return layers
-    for name, layer in config.items():
-        where = f"teacher.interactions.{name}"
-        if layer is None:
-            continue  # switched off: teacher.interactions.cin=null
-        if not isinstance(layer, Mapping) or "_target_" not in layer:
-            mistakes.append(f"{where} must be a mapping with _target_, got {layer!r}.")
-            continue
-        try:
-            made = hydra.utils.instantiate(layer, seed=seed, name=f"teacher_{name}",
-                                           _convert_="all")
-        except InstantiationException as error:
-            mistakes.append(f"{where}: {' '.join(str(error.__cause__ or error).split())}")
-            continue
-        if isinstance(made, keras.layers.Layer):
-            layers.append(made)
-        else:
-            mistakes.append(f"{where}._target_ {layer['_target_']!r} must be a Keras layer.")
-    return layers
-
-
-def _teacher(
-    config: Any, seed: int, mistakes: list[str]
-) -> tuple[NetworkSettings | None, list[keras.layers.Layer]]:
-    values = dict(config) if isinstance(config, Mapping) else {}
-    interactions = _interactions(values.pop("interactions", {}), seed, mistakes)
-    network = parse(NetworkSettings, values if values else config, "teacher", mistakes)
-    if network:
-        mistakes.extend(network.mistakes("teacher"))
-    return network, interactions
 
 
 def _check_values(config: Mapping[str, Any], mistakes: list[str]) -> None:
@@ -225,7 +190,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     if embedding:
         found.extend(embedding.mistakes())
     seed = config["seed"] if isinstance(config["seed"], int) else 0
-    teacher, interactions = _teacher(config.get("teacher"), seed, found)
+    teacher = teacher_from(config.get("teacher"), seed, found)
     optimizer = parse(OptimizerSettings, config.get("optimizer"), "optimizer", found)
     if optimizer:
         found.extend(optimizer.mistakes())
@@ -236,6 +201,8 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
     layers = len(teacher.hidden_units) if teacher else 10**6
     students = [student_from(name, of_student, config, layers, found)
                 for name, of_student in config["student_configs"].items()]
+    baselines = baselines_from(config, seed, found)
+    search = search_from(config, window, found)
     export = parse(ExportSettings, config.get("export"), "export", found)
     if export:
         found.extend(export.mistakes(list(config["student_configs"]),
@@ -255,19 +222,21 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
         for student in filter(None, students):
             found.extend(extra_field_mistakes(student, schema, [field.name for field in kept]))
     found.extend(unclean_teacher_mistakes([student for student in students if student]))
-    for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking"),
-                      (PublishedFigures, "published")):
+    for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking")):
         parse(cls, config.get(name), name, found)
+    published = parse(PublishedFigures, config.get("published"), "published", found)
+    if published:
+        found.extend(published.mistakes())
     if found:
         # One setting can be wrong for several students; say it once.
         raise ConfigError(list(dict.fromkeys(found)))
     return Plan(
         seed=seed, schema=schema, lake=Lake(Path(config["data"]["lake"])), source=source,
         feature_lag=str(config["data"]["feature_lag"]) if "feature_lag" in config["data"] else None,
-        window=window, embedding=embedding, teacher=teacher,
-        interactions=interactions, students=students,
+        window=window, embedding=embedding, teacher=teacher, students=students,
         controls=[control for student in students
                   for control in controls_of(student, config["controls"], optimizer.teacher)],
-        table=optimizer.table, teacher_optimizer=optimizer.teacher, training=training,
-        slices=evaluation.slices, references=evaluation.references, export=export,
+        baselines=baselines, table=optimizer.table, teacher_optimizer=optimizer.teacher,
+        training=training, slices=evaluation.slices, references=evaluation.references,
+        export=export, search=search,
     )

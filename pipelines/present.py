@@ -13,10 +13,13 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from dualdnn.data.examples import Examples
-from dualdnn.evaluation.results import console_table, importance_table, published_rows
+from dualdnn.evaluation.results import console_table, importance_table, published_table
+from dualdnn.evaluation.student_search import choice_in_words, search_table
 from pipelines.plan import Plan
+from pipelines.present_schemes import show_schemes
 from pipelines.runs import read_report
 
 
@@ -67,19 +70,36 @@ def agreement_words(agreement: Mapping[str, Any]) -> str:
 
 
 def show_published(console: Console, report: Mapping[str, Any]) -> None:
-    """Teacher against student, beside what was published elsewhere."""
-    rows = published_rows(report)
+    """Teacher against student and baseline, beside what was published elsewhere."""
+    heading, rows = published_table(report)
     if not rows:
         return
     table = Table(title="beside the published figures", title_justify="left",
                   title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("")
     table.add_column("published", justify="right")
-    for name in report["students"]:
+    for name in heading[2:]:
         table.add_column(name, justify="right", style="bold cyan")
-    for what, figure, ours in rows:
-        table.add_row(what, figure, *ours.values())
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
+
+
+def show_search(console: Console, search: Mapping[str, Any]) -> None:
+    """The students of a search, the fastest first, and which is chosen."""
+    heading, rows = search_table(search)
+    table = Table(title="student search: > chosen, o on the frontier of validation AUC and latency",
+                  title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
+                  collapse_padding=True)
+    for place, name in enumerate(heading):
+        words = place < 2
+        table.add_column(name if words else "\n".join(name.rsplit(" ", 1)), no_wrap=not words,
+                         justify="left" if words else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row),
+                      style="bold cyan" if row[0] == ">" else "bold" if row[0] else None)
+    console.print(table)
+    console.print(choice_in_words(search), highlight=False, soft_wrap=True)
 
 
 def _tool(name: str) -> str:
@@ -90,22 +110,39 @@ def _tool(name: str) -> str:
     return os.path.relpath(beside) if beside.is_relative_to(Path.cwd()) else str(beside)
 
 
-def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
-    """The table of towers, the requests, and where everything lies."""
+def _show_run(console: Console, run: Path, report: Mapping[str, Any]) -> None:
+    """What one training or evaluation has found."""
     console.print(console_table(report))
     show_published(console, report)
+    if "student_search" in report:
+        show_search(console, report["student_search"])
     if "importance" in report:
         console.print(importance_table(report["importance"]))
     for name, student in report["students"].items():
-        if agreement := student.get("ranking_agreement"):
+        shown = report.get("student_search", {}).get("chosen", name)
+        if (agreement := student.get("ranking_agreement")) and name == shown:
             console.print(f"{name} ranks as the teacher does: {agreement_words(agreement)}")
         if student.get("status") == "diverged":
             console.print(f"student {name} became NaN or infinite and dropped out")
+    for name, baseline in report.get("baselines", {}).items():
+        if baseline.get("status") == "diverged":
+            console.print(f"baseline {name} became NaN or infinite and dropped out")
     if "export" in report:
         show_requests(console, report.get("requests", []))
         show_export(console, report["export"])
     elif report["job"] == "train":
-        console.print("nothing was exported: this run has no student with weights")
+        console.print("nothing was exported: " + (
+            "no student is near enough; python -m pipelines.export run="
+            f"{run} export.student=NAME exports one all the same"
+            if "student_search" in report else "this run has no student with weights"))
+
+
+def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:
+    """The table of towers, the requests, and where everything lies."""
+    if "scheme_comparison" in report:
+        show_schemes(console, report["scheme_comparison"])
+    else:
+        _show_run(console, run, report)
     console.print(f"report    {run / 'report.md'}")
     console.print(f"mlflow    {_tool('mlflow')} ui --backend-store-uri {report['tracking_uri']}")
     if (run / "tensorboard").is_dir():

@@ -12,6 +12,7 @@ from dualdnn.data.examples import Examples
 from dualdnn.errors import DataError
 from dualdnn.storage import remove_leftovers, write_json
 from dualdnn.tracking import MlflowRun, default_uri
+from pipelines.baselines import BASELINE
 from pipelines.compose import command_of
 from pipelines.exporting import lineage_of
 from pipelines.plan import Plan
@@ -54,7 +55,12 @@ class RunRecord:
                 + (" Or set the DUALDNN_PII_KEY it was started with." if plan.schema.pii_columns
                    else "")
             )
-        self.about |= {"data": data, "lineage": lineage_of(examples, self.run)}
+        self.note(data, lineage_of(examples, self.run), settings)
+
+    def note(self, data: Mapping[str, Any], lineage: Mapping[str, str],
+             settings: Mapping[str, Any]) -> None:
+        """Note data, where the run comes from, and its settings, in the report and in mlflow."""
+        self.about |= {"data": dict(data), "lineage": dict(lineage)}
         self.write("running")
         self.mlflow.log_settings(
             {key: value for key, value in settings.items() if key not in _NOT_LOGGED},
@@ -69,13 +75,21 @@ class RunRecord:
 
     def close(self, report: Mapping[str, Any], step: int) -> None:
         """Pass the final metrics and the files on to mlflow."""
-        towers = {"teacher": report.get("teacher", {}), **report["students"]}
+        teacher = report.get("teacher", {})
+        towers = {"teacher": teacher, **report["students"],
+                  **{f"teacher.{name}": numbers
+                     for name, numbers in teacher.get("towers", {}).items()},
+                  **{f"{BASELINE}{name}": numbers
+                     for name, numbers in report.get("baselines", {}).items()}}
         for tower, numbers in towers.items():
             for metric, value in numbers.items():
                 if isinstance(value, float | int):
                     self.mlflow.add(f"{tower}/test/{metric}", value, step)
-        self.mlflow.add_artifacts([*self.run.glob("report.*"), *self.run.glob("*.png"),
-                                   self.run / "config.yaml"])
+        self.end([*self.run.glob("report.*"), *self.run.glob("*.png"), self.run / "config.yaml"])
+
+    def end(self, files: list[Path]) -> None:
+        """Pass files on to mlflow, and close its run as finished."""
+        self.mlflow.add_artifacts(files)
         self.mlflow.end(succeeded=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from dualdnn.export.saved_model import encoded_inputs, size_in_bytes, write_save
 from dualdnn.export.student import serving_graph
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.training.best_weights import BestWeights
-from dualdnn.training.measure import measure
+from dualdnn.training.measure import measure, measure_members
+from pipelines.gbdt import GbdtBaseline
 from pipelines.plan import Plan
 
 _TIMED_ROWS = 500
@@ -39,17 +41,31 @@ def data_section(plan: Plan, examples: Examples) -> dict[str, Any]:
 
 
 def measured_sections(
-    plan: Plan, model: DualDNN, best: BestWeights, examples: Examples
+    plan: Plan, model: DualDNN, best: BestWeights, examples: Examples,
+    on_leaves: Sequence[GbdtBaseline] = (),
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Measure every tower on the test part.
 
+    Args:
+        plan: of the run.
+        model: its towers.
+        best: their best weights.
+        examples: its data.
+        on_leaves: baselines that have models and examples of their own.
+
     Returns:
-        `teacher`, `students`, `control` and `towers` of the report, and the logits by tower.
+        `teacher`, `students`, `control`, `baselines` and `towers` of the report, and the logits by
+        tower.
     """
     index = examples.split.test
     measured, logits = measure(model, best, examples, index, slices=plan.slices)
+    for one in on_leaves:
+        its_measured, its_logits = measure(one.model, one.best, one.examples, index,
+                                           slices=plan.slices)
+        logits[one.name] = its_logits[TEACHER]
+        measured[one.name] = its_measured[TEACHER] | {"gbdt": one.trees.about}
     if len(index) and TEACHER in measured:
-        _time(model, best, examples, measured, plan)
+        _time(model, best, examples, measured, plan, on_leaves)
     students: dict[str, Any] = {}
     for student in plan.students:
         prefix = f"{student.name}."
@@ -66,8 +82,15 @@ def measured_sections(
                 logits[TEACHER], logits[student.name], examples.groups[index])
         students[student.name] = section
     report: dict[str, Any] = {"students": students}
+    if plan.baselines:
+        report["baselines"] = {one.name: measured.get(one.tower, {"status": "diverged"})
+                               for one in plan.baselines}
     if TEACHER in measured:  # a student that goes on alone comes without it
         report["teacher"] = measured[TEACHER]
+        if members := measure_members(model, best, examples, index):
+            report["teacher"]["towers"] = members
+        if model.scored:
+            report["teacher"]["untimed"] = model.scored
     if students:
         report["control"] = next(iter(students.values()))["control"]
     return {**report, "towers": list(measured)}, logits
@@ -83,26 +106,45 @@ def _efficiency(labels: np.ndarray, teacher: np.ndarray, student: np.ndarray,
 
 
 def _time(model: DualDNN, best: BestWeights, examples: Examples,
-          measured: dict[str, dict[str, Any]], plan: Plan) -> None:
+          measured: dict[str, dict[str, Any]], plan: Plan,
+          on_leaves: Sequence[GbdtBaseline]) -> None:
     """Add latency ratios and sizes; the graphs are written to a temporary folder and deleted."""
-    towers = [TEACHER, *(s.name for s in plan.students if s.name in measured)]
+    timed = examples.split.test[:_TIMED_ROWS]
+    public = encoded_inputs(*examples.public_inputs(timed))
+    inputs = {TEACHER: encoded_inputs(examples.rows[timed], examples.dense[timed])}
+    # Students that differ in what they learned from alone are one graph with other numbers in it:
+    # timed once, so that no noise tells them apart.
+    timed_as = {TEACHER: TEACHER}
+    graphs: dict[Any, str] = {}
+    for student in plan.students:
+        if student.name in best.dense:
+            timed_as[student.name] = graphs.setdefault(student.graph, student.name)
+    timed_as |= {one.tower: one.tower for one in plan.baselines if one.tower in best.dense}
+    inputs |= {tower: public for tower in timed_as.values() if tower != TEACHER}
+    sizes = {}
     with tempfile.TemporaryDirectory() as scratch:
-        folders = {}
-        for tower in towers:
+        folders = {tower: Path(scratch) / tower for tower in inputs}
+        for tower, folder in folders.items():
             best.load_into(model, tower)
-            folders[tower] = Path(scratch) / tower
-            write_saved_model(serving_graph(model, examples, tower), folders[tower])
-            measured[tower]["bytes_total"] = size_in_bytes(folders[tower])
-        timed = examples.split.test[:_TIMED_ROWS]
-        public = encoded_inputs(*examples.public_inputs(timed))
-        whole = encoded_inputs(examples.rows[timed], examples.dense[timed])
-        seconds = measure_latency(folders, {tower: whole if tower == TEACHER else public
-                                            for tower in towers})
-    for tower in towers[1:]:
-        ratios = {str(rows): seconds[TEACHER][rows] / seconds[tower][rows]
-                  for rows in seconds[tower]}
-        measured[tower]["latency_ratio_at"] = ratios
-        measured[tower]["latency_ratio"] = ratios["500"]
+            write_saved_model(serving_graph(model, examples, tower), folder)
+            sizes[tower] = size_in_bytes(folder)
+        for one in on_leaves:
+            one.best.load_into(one.model, TEACHER)
+            timed_as[one.name] = one.name
+            folders[one.name] = Path(scratch) / one.name
+            write_saved_model(serving_graph(one.model, one.examples, TEACHER), folders[one.name])
+            sizes[one.name] = sum(map(size_in_bytes, (folders[one.name], one.trees.folder)))
+            inputs[one.name] = one.timing_inputs(timed)
+        seconds = measure_latency(folders, inputs,
+                                  trees={one.name: one.trees.folder for one in on_leaves})
+    for tower, graph in timed_as.items():
+        taken = seconds[graph]
+        measured[tower]["bytes_total"] = sizes[graph]
+        measured[tower]["latency_ms_at"] = {str(rows): 1000 * one for rows, one in taken.items()}
+        if tower != TEACHER:
+            ratios = {str(rows): seconds[TEACHER][rows] / taken[rows] for rows in taken}
+            measured[tower]["latency_ratio_at"] = ratios
+            measured[tower]["latency_ratio"] = ratios["500"]
 
 
 def git_revision() -> str:

@@ -234,6 +234,8 @@ def _unfinished(folder: Path, jobs: Sequence[str]) -> str | None:
     report = read_report(folder)
     if not report:
         return "holds no report.json."
+    if "scheme_comparison" in report:
+        return "is a comparison of schemes; the runs that it is made of stand in its report.md."
     if report.get("job") in jobs and report.get("status") == "done":
         return None
     return f"is a run of {report['job']}, {report['status']}."
@@ -241,7 +243,7 @@ def _unfinished(folder: Path, jobs: Sequence[str]) -> str | None:
 
 def _newest_finished(outputs: Path) -> Path:
     for folder in _runs(outputs, "train"):
-        if read_report(folder).get("status") == "done":
+        if _unfinished(folder, ("train",)) is None:
             return folder
     raise ConfigError(f"there is no finished run in {outputs / 'train'}. Train one with "
                       "`python -m pipelines.train`, or name one with run=FOLDER.")

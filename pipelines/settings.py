@@ -140,6 +140,17 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StudentNetworkSettings(NetworkSettings):
+    """The network of a student.
+
+    Attributes:
+        fm: give its MLP the FM vector beside the fields.
+    """
+
+    fm: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class OptimizerSettings:
     """`optimizer.*`: of the tables, the teacher (and its control `alone`) and every student."""
 
@@ -156,7 +167,22 @@ class OptimizerSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFigures:
-    """`published.*`: figures of others, printed beside ours."""
+    """`published.*`: figures of others, printed beside ours.
+
+    Attributes:
+        latency_ratio: teacher time / student time.
+        size_ratio: teacher size / student size.
+        baseline_latency_ratio: xDeepFM time / GBDT+FM+DNN time, from lowest to highest.
+    """
 
     latency_ratio: float | None = None
     size_ratio: float | None = None
+    baseline_latency_ratio: Sequence[float] | None = None
+
+    def mistakes(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        given = self.baseline_latency_ratio
+        if given is None or (len(given) == 2 and 0 < given[0] <= given[1]):
+            return []
+        return ["published.baseline_latency_ratio must be the lowest and the highest figure, such "
+                f"as [2.5, 3.5], got {list(given)}."]

@@ -21,8 +21,9 @@ from pipelines.daily_job import DailyJob
 from pipelines.daily_plan import DailyPlan
 from pipelines.exporting import lineage_of
 
-# What a student that goes on must find as it was; its optimizer and the gate may differ.
-_OF_THE_TOWERS = ("teacher", "embedding", "student_configs")
+# What a student that goes on must find as it was, beside students and fields; its optimizer and the
+# gate may differ.
+_OF_THE_TOWERS = ("teacher", "embedding")
 
 
 def student_learner(plan: DailyPlan, standing: Standing) -> StudentLearner:
@@ -37,6 +38,9 @@ def student_learner(plan: DailyPlan, standing: Standing) -> StudentLearner:
     """
     theirs = standing.plan
     different = [key for key in _OF_THE_TOWERS if theirs.settings[key] != plan.settings[key]]
+    # As they are read: a key that a student may have since says nothing of what it was.
+    if _networks(theirs) != _networks(plan):
+        different.append("student_configs")
     if theirs.towers.schema != plan.towers.schema:
         different.insert(0, "data")
     if different:
@@ -48,6 +52,11 @@ def student_learner(plan: DailyPlan, standing: Standing) -> StudentLearner:
     learner.load(standing.student)
     learner.limit_averages(plan.finetune.batch_size)
     return learner
+
+
+def _networks(plan: DailyPlan) -> dict[str, tuple[object, ...]]:
+    """What the students of a plan are made of, by name."""
+    return {one.name: one.graph for one in plan.towers.students}
 
 
 def keep_student(folder: Path, standing: Standing, learner: StudentLearner,

@@ -19,10 +19,10 @@ from dualdnn.distillation.schemes import (
 )
 from dualdnn.schema import Schema
 from dualdnn.training.settings import DenseOptimizerSettings
-from pipelines.settings import NetworkSettings
+from pipelines.settings import StudentNetworkSettings
 
 CONTROLS = ("alone", "shared_label_only")
-_NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear")
+_NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear", "fm")
 _KEYS = (*_NETWORK_KEYS, "scheme", "extra_fields", "distillation", "optimizer")
 
 
@@ -31,7 +31,7 @@ class StudentPlan:
     """One student, or one of its controls."""
 
     name: str
-    network: NetworkSettings
+    network: StudentNetworkSettings
     objective: Objective
     optimizer: DenseOptimizerSettings
     scheme: Scheme = SCHEMES[CO_TRAINING]
@@ -41,6 +41,11 @@ class StudentPlan:
     def owns_table(self) -> bool:
         """Does it read an embedding of its own instead of the teacher's?"""
         return self.scheme.reads == OWN
+
+    @property
+    def graph(self) -> tuple[object, ...]:
+        """What its served graph is made of: students of equal ones differ in weights alone."""
+        return (self.network, self.scheme.reads, tuple(self.extra_fields))
 
     @property
     def moves_teacher(self) -> bool:
@@ -94,7 +99,7 @@ def student_from(
         if key not in _KEYS:
             mistakes.append(f"{where}.{key} is not known; known are {', '.join(_KEYS)}.")
     values = {key: config[key] for key in _NETWORK_KEYS if key in config}
-    network = parse(NetworkSettings, values, where, mistakes)
+    network = parse(StudentNetworkSettings, values, where, mistakes)
     chosen = config.get("scheme")
     if wrong := scheme_mistakes(chosen, f"{where}.scheme") if chosen is not None else []:
         mistakes.extend(wrong)

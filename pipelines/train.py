@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import Any
 
-import yaml
 from omegaconf import DictConfig
-from rich.console import Console
 
-from dualdnn.evaluation.metrics import sigmoid
-from dualdnn.evaluation.report import write_report
-from dualdnn.storage import atomic_folder, lock
-from dualdnn.tracking import TensorBoardWriter
-from pipelines.build import build_model, build_trainer, open_plan_data
-from pipelines.comparable import keep_comparable
 from pipelines.compose import given_overrides, resolved
 from pipelines.entry import start
-from pipelines.exporting import export_sections
-from pipelines.listen import TrainingListener
-from pipelines.plan import Plan, plan_from
-from pipelines.present import make_console, show_data, show_finished, show_result
-from pipelines.record import RunRecord, recorded
-from pipelines.references import reference_section
-from pipelines.reporting import measured_sections
+from pipelines.load import SCORES_FILE
+from pipelines.plan import plan_from
+from pipelines.present import make_console, show_finished, show_result
 from pipelines.runs import choose_run, new_run, read_report
+from pipelines.scheme_comparison import compare_schemes
+from pipelines.scheme_runs import scheme_comparison_from
+from pipelines.teachers import absent_members
+from pipelines.train_run import train_in
 
 
 def main(config: DictConfig) -> None:
@@ -33,61 +23,23 @@ def main(config: DictConfig) -> None:
     mistakes: list[str] = []
     settings = resolved(config, mistakes)
     settings, run = choose_run("train", settings, given_overrides(), mistakes)
-    plan = plan_from(settings, mistakes)
+    if not (run and (run / SCORES_FILE).exists()):
+        mistakes.extend(absent_members(settings["teacher"]))
+    compares = settings.get("scheme_comparison") is not None
+    if compares:
+        asked, runs, plan = scheme_comparison_from(settings, mistakes)
+    else:
+        plan = plan_from(settings, mistakes)
     console = make_console()
     if run and read_report(run).get("status") == "done":
         show_finished(console, run)
         return
     run = run or new_run(Path(settings["paths"]["outputs"]), "train", settings)
-    with (lock(run / ".lock", wait=False),
-          recorded(run, "train", settings, plan.schema.name) as record):
-        _train(record, settings, plan, console)
+    if compares:
+        compare_schemes(run, settings, asked, runs, plan, console)
+    else:
+        train_in(run, settings, plan, console)
     show_result(console, run, read_report(run))
-
-
-def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Console) -> None:
-    """Open the data, train all towers in one pass, measure, export, report."""
-    started = time.monotonic()
-    run = record.run
-    with console.status("opening the data"):
-        examples = open_plan_data(plan, Path(settings["paths"]["state"]))
-    record.open(plan, examples, settings)
-    show_data(console, plan, examples)
-
-    model = build_model(plan, examples.schema, examples.row_map)
-    with TrainingListener(console, TensorBoardWriter(run / "tensorboard"),
-                          record.mlflow) as listener:
-        trainer = build_trainer(plan, model, examples, run / "checkpoints", listener)
-        if trainer.resume():
-            console.print(f"resumed at step {trainer.step} of {run}")
-        trainer.run()
-    trainer.best.save(run / "model")
-    with atomic_folder(run / "row_map") as folder:
-        examples.row_map.save(folder)
-
-    with console.status("measuring"):
-        sections, logits = measured_sections(plan, model, trainer.best, examples)
-    keep_comparable(run, plan, examples, logits, trainer.history)
-    report = {"job": "train", "status": "done", **record.about, **sections,
-              "published": settings["published"], "progress": trainer.summary()}
-    with console.status("fitting the references"):
-        report |= reference_section(plan, examples, logits, Path(settings["paths"]["state"]))
-    with console.status("exporting"):
-        report |= export_sections(
-            run=run, plan=plan, model=model, best=trainer.best, examples=examples,
-            asked=plan.export, exported_models=settings["paths"]["exported_models"],
-            students=sections["students"],
-        )
-    report["seconds"] = {"train": trainer.timed_seconds, "total": time.monotonic() - started}
-    report["examples_per_second"] = trainer.timed_examples / max(trainer.timed_seconds, 1e-9)
-    labels = examples.labels[examples.split.test]
-    write_report(
-        run, report, history=trainer.history,
-        reliability={tower: (labels, sigmoid(scores)) for tower, scores in logits.items()},
-        config_text=yaml.safe_dump(settings, sort_keys=False),
-        command=record.about["command"],
-    )
-    record.close(read_report(run), trainer.step)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def _job(order):
     from pipelines import challenge, reporting
     from pipelines.entry import start
 
-    def of_no_interest(folders, inputs, *, calls=60):
+    def of_no_interest(folders, inputs, *, calls=60, trees=None):
         return {name: dict.fromkeys(latency.BATCH_SIZES, 1e-3) for name in folders}
 
     # Speeds write nothing, and a process that measures them takes as long as the rest of the job.

@@ -6,19 +6,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # Imports point from right to left only.
 ORDER = [
-    {"errors", "schema", "config", "storage"}, {"data"}, {"layers"}, {"distillation"}, {"models"},
-    {"evaluation"}, {"training"}, {"export"},
+    {"errors", "schema", "config", "storage"}, {"data"}, {"baselines"}, {"layers"},
+    {"distillation"}, {"models"}, {"evaluation"}, {"training"}, {"export"},
 ]
 RANK = {part: rank for rank, parts in enumerate(ORDER) for part in parts}
 # Who may import what comes from outside and must not spread.
 ALLOWED = {
     "hydra": (), "omegaconf": (), "yaml": (), "pipelines": (), "sklearn": (), "tensorboard": (),
     "keras": (),
+    "lightgbm": ("baselines.gbdt",),
     "mlflow": ("tracking",),
     "tf_keras": ("layers", "models", "training"),
     "tensorflow_recommenders": ("layers", "models", "training"),
     "matplotlib": ("evaluation.plots", "evaluation.results", "evaluation.report",
-                   "evaluation.page", "evaluation.comparison_plots"),
+                   "evaluation.page", "evaluation.comparison_plots", "evaluation.pareto_picture"),
     "rich": ("evaluation.plots", "evaluation.results", "evaluation.report", "evaluation.page"),
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +21,46 @@ from pipelines.compose import resolved
 from pipelines.plan import Plan, plan_from
 
 _CONF = str(Path(__file__).resolve().parents[2] / "conf")
+Students = Mapping[str, Mapping[str, Any]]
 
 
-def checked_plan(overrides: Sequence[str]) -> tuple[Plan, dict[str, Any]]:
-    """The plan that `python -m pipelines.train OVERRIDES` would run."""
+def checked_plan(overrides: Sequence[str],
+                 students: Students | None = None) -> tuple[Plan, dict[str, Any]]:
+    """The plan that `python -m pipelines.train OVERRIDES` would run.
+
+    `students` takes the place of files under student/: their keys by name.
+    """
     with initialize_config_dir(_CONF, version_base="1.3"):
         config = compose("train", overrides=list(overrides), return_hydra_config=True)
         HydraConfig.instance().set_config(config)
         with open_dict(config):
             del config["hydra"]
         settings = resolved(config)
+    if students is not None:
+        settings |= {"students": list(students), "student_configs": dict(students)}
     return plan_from(settings), settings
 
 
-def open_data(overrides: Sequence[str]) -> tuple[Plan, Examples]:
+def open_data(overrides: Sequence[str],
+              students: Students | None = None) -> tuple[Plan, Examples]:
     """The plan and its data."""
-    plan, settings = checked_plan(overrides)
+    plan, settings = checked_plan(overrides, students)
     return plan, open_plan_data(plan, Path(settings["paths"]["state"]))
 
 
-def train(overrides: Sequence[str]) -> tuple[Trainer, Examples]:
+def train_plan(plan: Plan, examples: Examples) -> Trainer:
     """Train every tower to its best weights; nothing is kept on disk."""
-    plan, examples = open_data(overrides)
     with tempfile.TemporaryDirectory() as scratch:
         model = build_model(plan, examples.schema, examples.row_map)
         trainer = build_trainer(plan, model, examples, Path(scratch))
         trainer.run()
-    return trainer, examples
+    return trainer
+
+
+def train(overrides: Sequence[str]) -> tuple[Trainer, Examples]:
+    """Train what `python -m pipelines.train OVERRIDES` would."""
+    plan, examples = open_data(overrides)
+    return train_plan(plan, examples), examples
 
 
 def best_logits(trainer: Trainer, examples: Examples, index: np.ndarray) -> dict[str, np.ndarray]:

@@ -62,6 +62,8 @@ class Examples:
         sampling_rates: (num_examples,) float32 probability that a negative was kept, or None.
         dropped_fields: label statistics that the window cannot use.
         fingerprint: hex digest of the days' contents.
+        scores: (num_examples, members) float32 logits of finished models, which the teacher alone
+            reads, or None.
     """
 
     schema: Schema
@@ -76,6 +78,7 @@ class Examples:
     sampling_rates: np.ndarray | None
     dropped_fields: list[str]
     fingerprint: str
+    scores: np.ndarray | None = None
 
     @cached_property
     def timestamps(self) -> np.ndarray:
@@ -87,6 +90,10 @@ class Examples:
         labels = self.labels[index]
         weights = np.ones_like(labels) if self.weights is None else self.weights[index]
         return Batch(self.rows[index], self.dense[index], labels, weights)
+
+    def scores_at(self, index: np.ndarray) -> np.ndarray | None:
+        """(n, members) float32 of these row numbers, or None."""
+        return None if self.scores is None else self.scores[index]
 
     def public_inputs(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rows and floats of these examples as a student is served: without privileged fields."""
@@ -132,7 +139,8 @@ class Examples:
         return self.rows[index, self.columns(name).start] != self.row_map.oov_rows[position]
 
 
-def _allocated(shape: tuple[int, int], dtype: type, state: Path) -> np.ndarray:
+def allocated(shape: tuple[int, int], dtype: type, state: Path) -> np.ndarray:
+    """An array in memory or, where it is large, in a file below `state` that nobody else sees."""
     if 4 * shape[0] * shape[1] <= _IN_MEMORY_BYTES:
         return np.empty(shape, dtype)
     # An unnamed file: it is gone with the process, however the process ends.
@@ -208,8 +216,8 @@ def open_examples(
         row_map = row_map(kept, opened, parts)
 
     total = int(starts[-1])
-    rows = _allocated((total, kept.width), np.int32, state)
-    dense = _allocated((total, kept.dense_width), np.float32, state)
+    rows = allocated((total, kept.width), np.int32, state)
+    dense = allocated((total, kept.dense_width), np.float32, state)
     for day, start, stop in zip(opened, starts[:-1], starts[1:], strict=True):
         translate_day(day, kept, row_map, rows[start:stop], dense[start:stop])
 

@@ -24,6 +24,8 @@ from dualdnn.evaluation.paired import (
 from dualdnn.evaluation.ranking_agreement import ranking_agreement
 
 TEACHER = "teacher"
+# Before the name of a model of others that was trained beside the towers.
+BASELINE = "baseline."
 _LEVEL = 0.95
 _METRICS = ("auc", "log_loss", "grouped_auc", "normalized_entropy", "calibration", "ece")
 _AGREEMENT = ("top_overlap", "top_overlap_by_chance", "ndcg")
@@ -130,12 +132,12 @@ def _baseline_pairs(systems: Sequence[System], baseline: str | None) -> list[Pai
 
 
 def _inner_pairs(systems: Sequence[System]) -> list[Pair]:
-    """Every student against its teacher and its own controls."""
-    return [((system.name, student), (system.name, other))
-            for system in systems for student in system.logits
-            if student != TEACHER and "." not in student
+    """Every student against its teacher and its own controls; all of these against baselines."""
+    return [((system.name, tower), (system.name, other))
+            for system in systems for tower in system.logits if "." not in tower
             for other in system.logits
-            if other == TEACHER or other.startswith(f"{student}.")]
+            if (tower != TEACHER and (other == TEACHER or other.startswith(f"{tower}.")))
+            or other.startswith(BASELINE)]
 
 
 class _Differences:
@@ -195,7 +197,8 @@ class _Differences:
 def _slices(rows: Rows, systems: Sequence[System], pairs: Sequence[Pair],
             resamples: int) -> list[dict[str, Any]]:
     """The differences of teachers and students on the rows of every slice with both classes."""
-    shown = [(mine, theirs) for mine, theirs in pairs if "." not in mine[1]]
+    shown = [(mine, theirs) for mine, theirs in pairs
+             if "." not in mine[1] and not theirs[1].startswith(BASELINE)]
     table = []
     for name, mask in rows.slices.items():
         if len(np.unique(rows.labels[mask])) < 2:
@@ -234,9 +237,9 @@ def compared(rows: Rows, systems: Sequence[System], *, baseline: str | None = No
     Returns:
         `rows` and `groups` of the test part and `resamples`; `metrics`, a row per system and tower
         with mean and spread over seeds; `differences` to the baseline and `inside` of every system
-        (student less teacher, student less its controls), each with value, 95% interval, p-value
-        and that corrected by Holm over the rows of the table, or `identical` alone where both have
-        the same scores; `slices`, the differences to the
+        (student less teacher and its controls, teacher and student less models of others), each
+        with value, 95% interval, p-value and that corrected by Holm over the rows of the table, or
+        `identical` alone where both have the same scores; `slices`, the differences to the
         baseline (with one system, inside) by slice, corrected over all of them.
 
     Raises:

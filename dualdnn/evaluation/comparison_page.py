@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dualdnn.evaluation.comparison_tables import (
@@ -31,13 +31,15 @@ def _systems(report: Mapping[str, Any]) -> str:
     return html_table(["system", "seeds", "runs"], rows)
 
 
-def comparison_page(report: Mapping[str, Any], pictures: Mapping[str, bytes]) -> str:
+def comparison_page(report: Mapping[str, Any], pictures: Mapping[str, bytes],
+                    lead: Sequence[str] = ()) -> str:
     """The page as HTML, complete in itself.
 
     Args:
         report: of the job: `data`, `systems`, `comparison`, `configuration`, `notes`, `command`.
         pictures: PNG files by name: `differences`, `inside`, `calibration`, `curves`; what is
             missing is left out.
+        lead: parts of HTML that come before everything else.
     """
     comparison, systems = report["comparison"], report["systems"]
     title = f"{report['data']}: {', '.join(systems)} side by side"
@@ -48,7 +50,7 @@ def comparison_page(report: Mapping[str, Any], pictures: Mapping[str, bytes]) ->
     body = [f"<h1>{html.escape(title)}</h1>",
             f"<p class='quiet'>{html.escape(rows_in_words(comparison))}. {HOW}</p>",
             *(f"<p>{html.escape(note)}</p>" for note in report["notes"]),
-            "<h2>Systems</h2>", _systems(report)]
+            *lead, "<h2>Systems</h2>", _systems(report)]
     if report["configuration"]:
         body += ["<h2>Where the configurations differ</h2>",
                  html_table(*configuration_table(report["configuration"], list(systems)))]

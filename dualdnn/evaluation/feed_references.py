@@ -100,8 +100,23 @@ def feed_references(settings: FeedSettings, lake: Lake, examples: Examples,
                               frequent=arrays["frequent"], young=arrays["young"])
 
 
+def true_probabilities(lake: Lake, examples: Examples) -> np.ndarray:
+    """The click probabilities that the labels of a simulated feed were drawn from.
+
+    Args:
+        lake: its log.
+        examples: the window.
+
+    Returns:
+        (rows,) float64 of the opened days, in the order of `examples`.
+    """
+    columns = [pq.ParquetFile(path).read(columns=["true_probability"]).column(0).to_numpy()
+               for day in examples.days for path in lake.files(day.day)]
+    return np.concatenate(columns).astype(np.float64)
+
+
 def _fitted(settings: FeedSettings, lake: Lake, examples: Examples) -> FeedReferences:
-    columns = (*IDS, *LEVELS, "timestamp", "true_probability")
+    columns = (*IDS, *LEVELS, "timestamp")
     table = pa.concat_tables([pq.ParquetFile(path).read(columns=list(columns))
                               for day in examples.days for path in lake.files(day.day)])
     start = int(np.datetime64(settings.start()).astype("datetime64[D]").astype(np.int64))
@@ -109,7 +124,7 @@ def _fitted(settings: FeedSettings, lake: Lake, examples: Examples) -> FeedRefer
     rows = Rows(cells={name: cells_of(name, table[name]) for name in (*IDS, *LEVELS)},
                 days=days.astype(np.int32), labels=examples.labels)
     split = examples.split
-    truth = table["true_probability"].to_numpy()[split.test].astype(np.float64)
+    truth = true_probabilities(lake, examples)[split.test]
     frequent = np.ones(len(split.test), bool)
     for name in ("user_id", "item_id"):
         cells = rows.cells[name]

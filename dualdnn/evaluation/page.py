@@ -6,16 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dualdnn.evaluation.results import COLUMNS, four, importance_rows, published_rows, result_rows
-
-
-def _markdown_table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        safe = [" ".join(cell.replace("|", "\\|").split()) for cell in cells]
-        return "| " + " | ".join(safe) + " |"
-
-    rule = "|" + "|".join([" --- "] + [" ---: "] * (len(heading) - 1)) + "|"
-    return [line(heading), rule, *(line(row) for row in rows), ""]
+from dualdnn.evaluation.markdown import markdown_table as _markdown_table
+from dualdnn.evaluation.results import COLUMNS, four, importance_rows, published_table, result_rows
+from dualdnn.evaluation.student_search import choice_in_words, search_table
 
 
 def _show(value: Any) -> str:
@@ -42,7 +35,8 @@ def _towers(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def _results(report: Mapping[str, Any]) -> list[str]:
     rows = [
-        [f"control: {row['tower']}" if row["role"] == "control" else row["tower"],
+        [{"control": f"control: {row['tower']}", "baseline": f"baseline: {row['name']}"}.get(
+            row["role"], row["tower"]),
          *(show(row[key]) if key in row else "" for key, _, show in COLUMNS)]
         for row in result_rows(report)
     ]
@@ -56,6 +50,9 @@ def _results(report: Mapping[str, Any]) -> list[str]:
     ]
     lines = ["## Results", "", "Metrics of the test part. Latency ratio: teacher time over student "
              "time at 500 rows, one thread.", "", *_markdown_table(headings, rows)]
+    if untimed := report.get("teacher", {}).get("untimed"):
+        lines += [f"The teacher was timed without its finished members ({', '.join(untimed)}): "
+                  "with them its latency is higher.", ""]
     if weighted:
         lines += ["With sample weights:", "", *_markdown_table(headings[:6], weighted)]
     return lines
@@ -101,11 +98,42 @@ def _importance(report: Mapping[str, Any]) -> list[str]:
 
 
 def _published(report: Mapping[str, Any]) -> list[str]:
-    rows = [[what, figure, *ours.values()] for what, figure, ours in published_rows(report)]
+    heading, rows = published_table(report)
     if not rows:
         return []
-    heading = ["", "published", *report["students"]]
     return ["## Beside the published figures", "", *_markdown_table(heading, rows)]
+
+
+def _baselines(report: Mapping[str, Any]) -> list[str]:
+    keys = ("latency_ratio_at", "bytes_dense", "bytes_total", "status")
+    rows = [[name, *(_show(one[key]) if key in one else "" for key in keys),
+             _trees(one["gbdt"]) if "gbdt" in one else ""]
+            for name, one in report.get("baselines", {}).items()]
+    if not rows:
+        return []
+    return ["## Baselines", "", "Models of others on the same rows: labels alone, an embedding of "
+            "their own, the teacher's optimizer, early stopping and averaging. Latency ratio: "
+            "teacher time over baseline time; of a baseline on leaves, the trees are part of its "
+            "time.", "",
+            *_markdown_table(["baseline", "latency ratio at rows", "bytes dense", "bytes total",
+                              "status", "trees"], rows)]
+
+
+def _trees(about: Mapping[str, Any]) -> str:
+    return (f"{about['trees']} of at most {about['settings']['leaves']} leaves, grown in "
+            f"{about['seconds']:.1f} s")
+
+
+def _search(report: Mapping[str, Any]) -> list[str]:
+    search = report.get("student_search")
+    if not search:
+        return []
+    heading, rows = search_table(search)
+    words = choice_in_words(search)
+    return ["## Student search", "", f"{words[0].upper()}{words[1:]}. Fastest first; `o`: on the "
+            "frontier of validation AUC and latency, `>`: chosen; ms for 500 rows, one thread.", "",
+            *_markdown_table([heading[1], heading[0], *heading[2:]],
+                             [[row[1], row[0], *row[2:]] for row in rows])]
 
 
 def _slices(report: Mapping[str, Any]) -> list[str]:
@@ -162,7 +190,8 @@ def report_page(
     head |= {"revision": report["lineage"]["git_revision"]} if "lineage" in report else {}
     lines = [f"# {report.get('job', 'run')}: {report.get('data', {}).get('name', '')}".rstrip(": "),
              "", *_markdown_table(["", ""], [(k, _show(v)) for k, v in head.items() if v != []])]
-    lines += _results(report) + _published(report) + _distillation(report)
+    lines += _search(report) + _results(report) + _published(report) + _distillation(report)
+    lines += _baselines(report)
     lines += _agreement(report) + _importance(report) + _slices(report)
     lines += ["## Figures", "", *figures] if figures else []
     lines += _facts("Export", report.get("export", {})) + _places(folder, report)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from dualdnn.evaluation.page import report_page
+from dualdnn.evaluation.pareto_picture import pareto_picture
 from dualdnn.evaluation.plots import (
     History,
     distillation_losses,
@@ -60,6 +61,8 @@ def write_report(
     write_json(folder / "report.json", {**values, "status": "running"})
     towers = [row["tower"] for row in result_rows(values)]
     drawings: dict[str, tuple[str, Callable[[], Figure | None]]] = {
+        "pareto.png": ("AUC against latency",
+                       lambda: pareto_picture(values.get("student_search", {}))),
         "training_curves.png": (
             "Training curves", lambda: training_curves(history, towers=towers)),
         "reliability.png": (

@@ -72,13 +72,14 @@ def plain(value: Any, where: str = "report") -> Any:
 
 
 def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One flat row per tower: the teacher, each student followed by its controls, references.
+    """One flat row per tower: the teacher and its pool, students with controls, and others.
 
     Returns:
-        Rows of `tower` (unique: `teacher`, `NAME`, `NAME.CONTROL`), `role` (teacher, student,
-        control, reference), `name` (the last part of `tower`) and those of the table's numbers
-        that were measured. The top-level `control` repeats the first student's and is read only
-        where no student has one.
+        Rows of `tower` (unique: `teacher`, `teacher.MEMBER`, `NAME`, `NAME.CONTROL`,
+        `baseline.NAME`), `role` (teacher, member, student, control, baseline, reference), `name`
+        (the last part of `tower`) and those of the table's numbers that were measured. The
+        top-level `control` repeats the first
+        student's and is read only where no student has one.
     """
     given = plain(report)
     rows: list[dict[str, Any]] = []
@@ -89,6 +90,8 @@ def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     if "teacher" in given:
         add("teacher", "teacher", "teacher", given["teacher"])
+        for member, numbers in given["teacher"].get("towers", {}).items():
+            add(f"teacher.{member}", "member", member, numbers)
     students = given.get("students", {})
     for student, measured in students.items():
         add(student, "student", student, measured)
@@ -97,30 +100,47 @@ def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     if not any(measured.get("control") for measured in students.values()):
         for control, numbers in given.get("control", {}).items():
             add(f"control.{control}", "control", control, numbers)
+    for baseline, numbers in given.get("baselines", {}).items():
+        add(f"baseline.{baseline}", "baseline", baseline, numbers)
     for reference, numbers in given.get("references", {}).items():
         add(reference, "reference", reference, numbers)
     return rows
 
 
 def published_rows(report: Mapping[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
-    """What each student saves over the teacher, beside the figures of others.
+    """What students save over the teacher, and the baseline on leaves, beside figures of others.
 
     Returns:
-        (what is measured, the published figure, ours by student) for every figure in
-        `published`.
+        (what is measured, the published figure, ours by student or baseline) for every figure in
+        `published` that this run can stand beside.
     """
     teacher, students = report.get("teacher", {}), report.get("students", {})
     rows = []
     published = report.get("published", {})
-    if (figure := published.get("latency_ratio")) is not None:
+    if students and (figure := published.get("latency_ratio")) is not None:
         ours = {name: _times(student["latency_ratio"]) if "latency_ratio" in student else "-"
                 for name, student in students.items()}
         rows.append(("teacher latency / student latency, 500 rows", f"about {figure:g}x", ours))
-    if (figure := published.get("size_ratio")) is not None:
+    if students and (figure := published.get("size_ratio")) is not None:
         ours = {name: _times(teacher["params_dense"] / student["params_dense"])
                 if "params_dense" in student else "-" for name, student in students.items()}
         rows.append(("teacher size / student size, dense parameters", f"over {figure:g}x", ours))
-    return rows if students else []
+    on_leaves = {name: baseline for name, baseline in report.get("baselines", {}).items()
+                 if "gbdt" in baseline}
+    if on_leaves and (range_ := published.get("baseline_latency_ratio")) is not None:
+        ours = {name: _times(baseline["latency_ratio"]) if "latency_ratio" in baseline else "-"
+                for name, baseline in on_leaves.items()}
+        rows.append(("xDeepFM latency / GBDT+FM+DNN latency, 500 rows",
+                     f"{range_[0]:g}x to {range_[1]:g}x", ours))
+    return rows
+
+
+def published_table(report: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """`published_rows` as a heading and lines of one length, one column a tower."""
+    rows = published_rows(report)
+    towers = list(dict.fromkeys(name for _, _, ours in rows for name in ours))
+    return ["", "published", *towers], [
+        [what, figure, *(ours.get(name, "") for name in towers)] for what, figure, ours in rows]
 
 
 def importance_rows(importance: Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -164,10 +184,11 @@ def console_table(report: Mapping[str, Any]) -> Table:
     table.add_column("tower", overflow="fold", min_width=10)
     for _, heading, _ in COLUMNS:
         table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-    styles = {"teacher": "bold", "student": "bold cyan", "control": "dim",
-              "reference": "dim italic"}
+    styles = {"teacher": "bold", "member": "", "student": "bold cyan", "control": "dim",
+              "baseline": "green", "reference": "dim italic"}
     for row in result_rows(report):
-        label = {"control": f"  control {row['name']}",
+        label = {"member": f"  tower {row['name']}", "control": f"  control {row['name']}",
+                 "baseline": f"baseline {row['name']}",
                  "reference": f"reference {row['name']}"}.get(row["role"], row["name"])
         cells = [show(row[key]) if key in row else "-" for key, _, show in COLUMNS]
         table.add_row(Text(label), *cells, style=styles[row["role"]])

@@ -9,17 +9,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from dualdnn.baselines.gbdt import Trees
+
 BATCH_SIZES = (1, 100, 500)
 
 
 def measure_latency(
-    folders: Mapping[str, Path], inputs: Mapping[str, Mapping[str, np.ndarray]], *, calls: int = 60
+    folders: Mapping[str, Path], inputs: Mapping[str, Mapping[str, np.ndarray]], *, calls: int = 60,
+    trees: Mapping[str, Path] | None = None,
 ) -> dict[str, dict[int, float]]:
     """Median seconds of a call to `encoded`, by tower and batch size.
 
@@ -29,8 +32,11 @@ def measure_latency(
     Args:
         folders: SavedModels by tower.
         inputs: by tower, examples to score, repeated as needed: `rows` (n, width) int32 and,
-            where its schema has floats, `dense` (n, dense_width) float32.
+            where its schema has floats, `dense` (n, dense_width) float32. Of a tower on leaves,
+            whose cells are the last in a row: `features` (n, columns) float32 of its trees,
+            `first_rows` (trees,) int32 of each tree's leaves, and in `rows` the other cells.
         calls: timed calls of each tower at each batch size.
+        trees: folders of fitted trees by tower; to find the leaves is part of its call.
     """
     arguments = [f"{name}={folder}" for name, folder in folders.items()]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -43,7 +49,8 @@ def measure_latency(
             np.savez(f"{scratch}/{name}.npz", allow_pickle=False, **arrays)
         done = subprocess.run(
             [sys.executable, "-m", "dualdnn.export.latency", "--calls", str(calls),
-             "--inputs", scratch, *arguments],
+             "--inputs", scratch, *arguments, "--trees",
+             *(f"{name}={folder}" for name, folder in (trees or {}).items())],
             env=environment, capture_output=True, text=True, check=False,
         )
     if done.returncode:
@@ -53,37 +60,55 @@ def measure_latency(
             for name, of_tower in seconds.items()}
 
 
-def _time_alternately(
-    signatures: Mapping[str, tf.types.experimental.ConcreteFunction],
-    inputs: Mapping[str, Mapping[str, tf.Tensor]], calls: int,
-) -> dict[str, float]:
-    taken: dict[str, list[float]] = {name: [] for name in signatures}
+def _time_alternately(towers: Mapping[str, Callable[[], object]], calls: int) -> dict[str, float]:
+    taken: dict[str, list[float]] = {name: [] for name in towers}
     for call in range(calls + 5):
-        for name, signature in signatures.items():
+        for name, answer in towers.items():
             started = time.perf_counter()
-            signature(**inputs[name])
+            answer()
             if call >= 5:
                 taken[name].append(time.perf_counter() - started)
     return {name: float(np.median(seconds)) for name, seconds in taken.items()}
 
 
+def _call(signature: tf.types.experimental.ConcreteFunction, inputs: Mapping[str, np.ndarray],
+          batch_size: int, trees: Trees | None) -> Callable[[], object]:
+    """One call of a tower on a batch."""
+    batch = {key: values if key == "first_rows" else values[np.arange(batch_size) % len(values)]
+             for key, values in inputs.items()}
+    if trees is None:
+        given = {key: tf.constant(values) for key, values in batch.items()}
+        return lambda: signature(**given)
+    features, first_rows, rows = (batch.pop(key) for key in ("features", "first_rows", "rows"))
+    floats = {key: tf.constant(values) for key, values in batch.items()}
+
+    def answer() -> object:
+        leaves = first_rows + trees.leaves(features, threads=1)
+        return signature(rows=tf.constant(np.concatenate([rows, leaves], axis=1)), **floats)
+
+    return answer
+
+
 def measure_here(
-    folders: Mapping[str, Path], inputs: Mapping[str, Mapping[str, np.ndarray]], *, calls: int = 60
+    folders: Mapping[str, Path], inputs: Mapping[str, Mapping[str, np.ndarray]], *, calls: int = 60,
+    trees: Mapping[str, Path] | None = None,
 ) -> dict[str, dict[int, float]]:
-    """`measure_latency` in this process, on the threads that it has."""
+    """`measure_latency` in this process, on the threads that it has; trees always take one."""
     # A signature does not keep the model alive that it reads.
     loaded = {name: tf.saved_model.load(str(folder)) for name, folder in folders.items()}
-    signatures = {name: model.signatures["encoded"] for name, model in loaded.items()}
-    seconds: dict[str, dict[int, float]] = {name: {} for name in signatures}
+    of_trees = {name: Trees(folder) for name, folder in (trees or {}).items()}
+    seconds: dict[str, dict[int, float]] = {name: {} for name in loaded}
     for batch_size in BATCH_SIZES:
-        batches = {
-            name: {key: tf.constant(values[np.arange(batch_size) % len(values)])
-                   for key, values in inputs[name].items()}
-            for name in signatures
-        }
-        for name, median in _time_alternately(signatures, batches, calls).items():
+        answers = {name: _call(model.signatures["encoded"], inputs[name], batch_size,
+                               of_trees.get(name)) for name, model in loaded.items()}
+        for name, median in _time_alternately(answers, calls).items():
             seconds[name][batch_size] = median
     return seconds
+
+
+def _folders(pairs: Sequence[str]) -> dict[str, Path]:
+    """Of `NAME=FOLDER` each."""
+    return {name: Path(folder) for name, _, folder in (pair.partition("=") for pair in pairs)}
 
 
 def _main(arguments: Sequence[str] | None = None) -> None:
@@ -91,13 +116,14 @@ def _main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--calls", type=int, default=60)
     parser.add_argument("--inputs", required=True, type=Path)
     parser.add_argument("towers", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--trees", nargs="*", default=[], metavar="NAME=FOLDER")
     given = parser.parse_args(arguments)
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    folders = {name: Path(folder) for name, _, folder in
-               (pair.partition("=") for pair in given.towers)}
+    folders = _folders(given.towers)
     inputs = {name: dict(np.load(given.inputs / f"{name}.npz")) for name in folders}
-    print(json.dumps(measure_here(folders, inputs, calls=given.calls)))
+    print(json.dumps(measure_here(folders, inputs, calls=given.calls,
+                                  trees=_folders(given.trees))))
 
 
 if __name__ == "__main__":

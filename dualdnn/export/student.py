@@ -28,7 +28,8 @@ _REFERENCE_ROWS = 200_000
 def serving_graph(model: DualDNN, examples: Examples, tower: str) -> ServingGraph:
     """The graph of one tower with the weights now in the model.
 
-    A student's knows nothing of privileged fields. The teacher's asks for them, to be timed.
+    A student's knows nothing of privileged fields. The teacher's asks for them, to be timed; of a
+    pool whose members' logits are given, these are zeros in it.
     """
     is_teacher = tower == TEACHER
     schema = examples.schema if is_teacher else examples.schema.public
@@ -40,7 +41,8 @@ def serving_graph(model: DualDNN, examples: Examples, tower: str) -> ServingGrap
     def score(rows: tf.Tensor, dense: tf.Tensor | None = None) -> tf.Tensor:
         inputs = [tower_input(reader.lookup(rows, dense, linear=reads_linear))
                   for reader in readers]
-        return model.answer(tower, inputs, step).logits
+        scores = tf.zeros((tf.shape(rows)[0], len(model.scored))) if is_teacher else None
+        return model.answer(tower, inputs, step, scores=scores).logits
 
     variables = []
     for reader in readers:

@@ -9,7 +9,6 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras as keras
 
-from dualdnn.distillation.losses import label_loss, weighted_mean
 from dualdnn.distillation.objective import Objective
 from dualdnn.errors import ConfigError
 from dualdnn.layers.embedding import EmbeddingTable
@@ -18,6 +17,7 @@ from dualdnn.layers.hint import HintProjection
 from dualdnn.layers.shared_embedding import SharedEmbedding
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
+from dualdnn.models.teacher_pool import TeacherPool
 from dualdnn.models.towers import TowerInput, TowerOutput, side_by_side, tower_input
 from dualdnn.schema import Field
 
@@ -29,7 +29,7 @@ class StudentTower:
     """One student and how it is taught.
 
     Attributes:
-        network: the light network; its name is the tower's.
+        network: the light network, or a baseline of the teacher's form; its name is the tower's.
         embedding: the shared one, or its own where it trains alone.
         objective: what it learns from.
         projections: one per pair of `objective.hints`, where hints are used.
@@ -38,7 +38,7 @@ class StudentTower:
         after_teacher: starts when the teacher has finished, instead of together with it.
     """
 
-    network: Student
+    network: Student | Teacher
     embedding: SharedEmbedding
     objective: Objective
     projections: Sequence[HintProjection] = field(default=())
@@ -99,7 +99,7 @@ class DualDNN(tfrs.models.Model):
     """
 
     def __init__(
-        self, *, embedding: SharedEmbedding, teacher: Teacher,
+        self, *, embedding: SharedEmbedding, teacher: Teacher | TeacherPool,
         students: Sequence[StudentTower] = (), owner: str = TEACHER,
         teacher_embeddings: Sequence[SharedEmbedding] = (),
     ) -> None:
@@ -113,8 +113,9 @@ class DualDNN(tfrs.models.Model):
             teacher_embeddings: more that the teacher alone reads and trains.
 
         Raises:
-            ConfigError: two towers share a name, a student's projections do not fit its hints, or
-                the owner reads another embedding or listens to the teacher.
+            ConfigError: two towers share a name, a student's projections do not fit its hints, the
+                owner reads another embedding or listens to the teacher, or the towers of a pool do
+                not read every embedding of the teacher.
         """
         super().__init__(name="dual_dnn")
         names = [TEACHER, *(student.name for student in students)]
@@ -126,6 +127,11 @@ class DualDNN(tfrs.models.Model):
             if student.after_teacher and student.moves(embedding):
                 raise ConfigError(f"student {student.name} starts when the teacher has finished, "
                                   "so that its losses cannot move it. Leave its stop-gradients on.")
+        if isinstance(teacher, TeacherPool):
+            read = {one.embedding for one in teacher.towers.values()}
+            if read != set(range(1 + len(teacher_embeddings))):
+                raise ConfigError(f"the towers of the pool read embeddings {sorted(read)}, but the "
+                                  f"teacher has {1 + len(teacher_embeddings)}, counted from 0.")
         self.embedding = embedding
         self.teacher = teacher
         self.students = {student.name: student for student in students}
@@ -151,7 +157,14 @@ class DualDNN(tfrs.models.Model):
         schema = self.embedding.schema
         pooled = self.lookup(tf.zeros((1, schema.width), tf.int32),
                              tf.zeros((1, schema.dense_width)))
-        self.tower_losses(self.forward(pooled, tf.constant(0, tf.int64)), tf.zeros(1), tf.ones(1))
+        outputs = self.forward(pooled, tf.constant(0, tf.int64),
+                               scores=tf.zeros((1, len(self.scored))))
+        self.tower_losses(outputs, tf.zeros(1), tf.ones(1))
+
+    @property
+    def scored(self) -> list[str]:
+        """Members of a pool of teachers whose logits are given with every batch."""
+        return list(self.teacher.scored) if isinstance(self.teacher, TeacherPool) else []
 
     @property
     def towers(self) -> list[str]:
@@ -211,6 +224,14 @@ class DualDNN(tfrs.models.Model):
                     for matrix in embedding.dense_variables()]
         return [*self.network_variables(tower), *matrices]
 
+    def learning_apart(self, tower: str) -> list[tuple[list[tf.Variable], list[SharedEmbedding]]]:
+        """Networks of a tower and the embeddings that they train, whose gradients are apart."""
+        if tower == TEACHER and isinstance(self.teacher, TeacherPool):
+            embeddings, owned = self.embeddings_of(tower), self.owned_embeddings(tower)
+            return [(variables, [embeddings[i] for i in places if embeddings[i] in owned])
+                    for variables, places in self.teacher.learning_apart()]
+        return [(self.network_variables(tower), self.owned_embeddings(tower))]
+
     def lookup(self, rows: tf.Tensor, dense: tf.Tensor | None = None,
                towers: Sequence[str] | None = None) -> dict[str, list[tf.Tensor]]:
         """What the embeddings of all towers, or of the named ones, say about a batch.
@@ -233,6 +254,7 @@ class DualDNN(tfrs.models.Model):
         step: tf.Tensor,
         towers: Sequence[str] | None = None,
         training: bool = False,
+        scores: tf.Tensor | None = None,
     ) -> dict[str, TowerOutput]:
         """Score a batch with every tower, or with the named ones and the teacher.
 
@@ -241,12 +263,13 @@ class DualDNN(tfrs.models.Model):
             step: scalar int64, for dropout.
             towers: names; None for all.
             training: whether to drop.
+            scores: `(batch_size, members)` logits of `scored`; None where there are none.
         """
         outputs = {}
         for tower in self.towers if towers is None else towers:
             inputs = [tower_input(self._input(tower, one, pooled[one.name]))
                       for one in self.embeddings_of(tower)]
-            outputs[tower] = self.answer(tower, inputs, step, training=training)
+            outputs[tower] = self.answer(tower, inputs, step, training=training, scores=scores)
         return outputs
 
     def _input(self, tower: str, embedding: SharedEmbedding,
@@ -260,7 +283,7 @@ class DualDNN(tfrs.models.Model):
         return inputs if places is None else [tf.gather(one, places, axis=1) for one in inputs]
 
     def answer(self, tower: str, inputs: Sequence[TowerInput], step: tf.Tensor,
-               training: bool = False) -> TowerOutput:
+               training: bool = False, scores: tf.Tensor | None = None) -> TowerOutput:
         """Score a batch with one tower.
 
         Args:
@@ -268,10 +291,12 @@ class DualDNN(tfrs.models.Model):
             inputs: of each of its embeddings, in their order, the fields that it reads.
             step: scalar int64, for dropout.
             training: whether to drop.
+            scores: see `forward`.
         """
-        network = self.teacher if tower == TEACHER else self.students[tower].network
+        if tower == TEACHER:
+            return self.teacher.answer(inputs, scores, step, training=training)
         vectors, linear = side_by_side(inputs)
-        return network(vectors, linear, step, training=training)
+        return self.students[tower].network(vectors, linear, step, training=training)
 
     def objective_of(self, student: str, consolidating: Collection[str] = ()) -> Objective:
         """What a student learns from now; those of `consolidating` from logits alone."""
@@ -298,10 +323,7 @@ class DualDNN(tfrs.models.Model):
         losses: dict[str, dict[str, tf.Tensor]] = {}
         for name, output in outputs.items():
             if name == TEACHER:
-                # tfrs.tasks.Ranking divides by the batch size; weight 0 must equal dropping the
-                # example.
-                of_labels = weighted_mean(label_loss(labels, output.logits), weights)
-                losses[name] = {"label_loss": of_labels, "total": of_labels}
+                losses[name] = self.teacher.losses(output, labels, weights)
                 continue
             objective = self.objective_of(name, consolidating)
             hints = [] if teacher is None else [
@@ -350,7 +372,7 @@ class DualDNN(tfrs.models.Model):
         return tf.add_n([losses[tower]["total"] for tower in losses])
 
 
-def _check_projections(student: StudentTower, teacher: Teacher) -> None:
+def _check_projections(student: StudentTower, teacher: Teacher | TeacherPool) -> None:
     """Else a missing projection would drop its hint, and one unit would be spread over all."""
     objective = student.objective
     hints = objective.hints if objective.hint_weight else ()

@@ -42,11 +42,16 @@ class TowerOutput(NamedTuple):
 
     Attributes:
         logits: `(batch_size,)`.
-        hidden: the activations of the MLP's hidden layers, each `(batch_size, units)`.
+        hidden: the activations of the MLP's hidden layers, each `(batch_size, units)`; of a pool
+            those of one of its towers.
+        members: of a pool `(batch_size, members)` logits.
+        gate: of a pool `(batch_size, members)` shares in its logit; each row sums to 1.
     """
 
     logits: tf.Tensor
     hidden: list[tf.Tensor]
+    members: tf.Tensor | None = None
+    gate: tf.Tensor | None = None
 
 
 def logit_layer(seed: int, tower: str) -> keras.layers.Dense:

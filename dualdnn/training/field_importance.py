@@ -51,7 +51,8 @@ def field_importance(
 
     The towers are not trained anew: a field that others can stand in for after training without
     it counts here with all that it is used for (Breiman 2001, "Random forests", section 10, with
-    unknown values in the place of permuted ones).
+    unknown values in the place of permuted ones). Given logits of a teacher's pool stay as they
+    are: what a finished model knows by a field is not missed here.
 
     Args:
         model: the towers; it ends with the last one's best weights.
@@ -68,17 +69,17 @@ def field_importance(
     """
     scorer = Scorer(model)
     labels = examples.labels[index]
-    rows, dense = examples.rows[index], examples.dense[index]
+    rows, dense, scores = examples.rows[index], examples.dense[index], examples.scores_at(index)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for tower in (tower for tower in towers if tower in best.dense):
         best.load_into(model, tower)
-        intact = scorer(rows, [tower], dense)[tower]
+        intact = scorer(rows, [tower], dense, scores)[tower]
         losses = {}
         for field in examples.schema.fields:
             if field.privileged and tower != TEACHER:
                 continue
             blind_rows, blind_dense = without_field(examples, field.name, rows, dense)
-            blind = scorer(blind_rows, [tower], blind_dense)[tower]
+            blind = scorer(blind_rows, [tower], blind_dense, scores)[tower]
             if (difference := auc_difference(labels, intact, blind)) is not None:
                 losses[field.name] = {"auc_loss": difference[0], "error": difference[1]}
         if losses:

@@ -214,7 +214,7 @@ class Learner:
         """
         with self.train_step.averaged():
             return self._scorer(examples.rows[index], towers or self.model.towers,
-                                examples.dense[index])
+                                examples.dense[index], examples.scores_at(index))
 
     def best(self) -> BestWeights:
         """The weights of every tower as they would be served; those of training stay in place."""

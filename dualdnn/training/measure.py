@@ -28,19 +28,35 @@ def score_with_best(
 ) -> dict[str, np.ndarray]:
     """Logits (n,) float32 of every tower that has best weights; they end up in the model."""
     scorer = Scorer(model)
-    rows, dense = examples.rows[index], examples.dense[index]
+    rows, dense, scores = examples.rows[index], examples.dense[index], examples.scores_at(index)
     logits = {}
     for tower in best.dense:
         best.load_into(model, tower)
-        logits.update(scorer(rows, [tower], dense))
+        logits.update(scorer(rows, [tower], dense, scores))
     return logits
+
+
+def measure_members(model: DualDNN, best: BestWeights, examples: Examples,
+                    index: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Metrics of every member of a pool of teachers, and its mean `share` of the pool's logit.
+
+    Empty where the teacher is no pool. The arguments are those of `measure`.
+    """
+    best.load_into(model, TEACHER)
+    found = Scorer(model).members(examples.rows[index], examples.dense[index],
+                                  examples.scores_at(index))
+    groups = None if examples.groups is None else examples.groups[index]
+    return {name: {**_evaluated(examples, index, logits, groups, {}, {})[0],
+                   **({"share": float(shares.mean())} if len(index) else {})}
+            for name, (logits, shares) in found.items()}
 
 
 def count_parameters(model: DualDNN, tower: str) -> dict[str, int]:
     """Parameters that a served tower has; hint projections are not among them."""
     readers = model.readers_of(tower)
     network = model.teacher if tower == TEACHER else model.students[tower].network
-    tables = [part.table.vectors for reader in readers for part in reader.parts]
+    reads_vectors = getattr(network, "reads_vectors", True)  # a logistic regression does not
+    tables = [part.table.vectors for reader in readers for part in reader.parts if reads_vectors]
     if tower == TEACHER or network.linear:
         tables += [linear for reader in readers for linear in reader.linear_variables()]
     dense = network.count_params()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from typing import Any
@@ -25,9 +26,12 @@ def run_identity(
     parts = {name: [len(index), int(index.sum())]
              for name, index in vars(examples.split).items()}
     students = train_step.model.students.items()
+    scores = {} if examples.scores is None else {
+        "scores": [train_step.model.scored, hashlib.sha256(examples.scores.tobytes()).hexdigest()]}
     described = {
         "seed": seed, "training": asdict(settings),
         "data": {"fingerprint": examples.fingerprint, **parts},
+        **scores,
         "after the teacher": [name for name, student in students if student.after_teacher],
         **{f"objective of {name}": asdict(student.objective) for name, student in students},
         **{f"optimizer of {tower}": asdict(one)

@@ -15,6 +15,8 @@ from dualdnn.data.row_map_growth import Growth
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.averaging import ENDLESS, DenseAverage
 from dualdnn.training.batch_reader import BatchReader
+from dualdnn.training.clipping import clipped
+from dualdnn.training.scoring import given_scores
 from dualdnn.training.settings import DenseOptimizerSettings
 from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
 
@@ -33,6 +35,7 @@ class TrainStep:
         dense_settings: Mapping[str, DenseOptimizerSettings],
         num_examples: int,
         averaging: bool = False,
+        own_table_settings: Mapping[str, TableOptimizerSettings] | None = None,
     ) -> None:
         """Create every slot.
 
@@ -42,13 +45,15 @@ class TrainStep:
             dense_settings: by tower name.
             num_examples: rows of the training part, the unit of the tables' `l2`.
             averaging: keep averages of all weights.
+            own_table_settings: by name of an embedding those of its tables, where they differ.
         """
         self.model = model
         self.num_examples = num_examples
         self.table_optimizers = {
-            table.name: TableOptimizer(table_settings, table, num_examples=num_examples,
-                                       averaging=averaging)
-            for table in model.tables(model.towers)
+            table.name: TableOptimizer(
+                (own_table_settings or {}).get(embedding.name, table_settings), table,
+                num_examples=num_examples, averaging=averaging)
+            for embedding in model.embeddings(model.towers) for table in embedding.trained_tables
         }
         self._reader = BatchReader(model, self.table_optimizers)
         self.dense_settings = dict(dense_settings)
@@ -168,6 +173,7 @@ class TrainStep:
     def run(
         self, training: Sequence[str], batch: Batch, step: int, *,
         progress: Mapping[str, float] | None = None, consolidating: Collection[str] = (),
+        scores: np.ndarray | None = None,
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
         """Take one step.
 
@@ -179,6 +185,7 @@ class TrainStep:
             step: number of finished steps.
             progress: by student whose objective has schedules, the share of its steps done.
             consolidating: students that learn from the teacher's logits alone.
+            scores: (batch_size, members) float32 logits of `DualDNN.scored`.
 
         Returns:
             losses by tower and name, and for each tower of `training` whether its update was
@@ -189,8 +196,8 @@ class TrainStep:
         if key not in self._compiled:
             schema = self.model.embedding.schema
             compiled = tf.function(
-                lambda rows, dense, labels, weights, step, values: self._step(
-                    key, Batch(rows, dense, labels, weights), step, values),
+                lambda rows, dense, labels, weights, step, values, scores: self._step(
+                    key, Batch(rows, dense, labels, weights), step, values, scores),
                 autograph=False,  # there is nothing to convert, and looking takes long
             )
             self._compiled[key] = compiled.get_concrete_function(
@@ -198,12 +205,14 @@ class TrainStep:
                 tf.TensorSpec((None, schema.dense_width), tf.float32),
                 tf.TensorSpec((None,), tf.float32), tf.TensorSpec((None,), tf.float32),
                 tf.TensorSpec((), tf.int64), tf.TensorSpec((len(scheduled),), tf.float32),
+                tf.TensorSpec((None, len(self.model.scored)), tf.float32),
             )
         # Given, not compiled in, so that no step is compiled twice.
         values = [self.model.objective_of(tower, consolidating).value_at(
             name, (progress or {})[tower]) for tower, name in scheduled]
         return self._compiled[key](*map(tf.constant, batch), tf.constant(step, tf.int64),
-                                   tf.constant(values, tf.float32, (len(values),)))
+                                   tf.constant(values, tf.float32, (len(values),)),
+                                   tf.constant(given_scores(self.model, scores, batch.rows)))
 
     def score(self, tower: str, rows: np.ndarray, dense: np.ndarray,
               since: Mapping[str, int]) -> np.ndarray:
@@ -245,7 +254,7 @@ class TrainStep:
             average.exchange()
 
     def _step(
-        self, key: _Key, batch: Batch, step: tf.Tensor, scheduled: tf.Tensor
+        self, key: _Key, batch: Batch, step: tf.Tensor, scheduled: tf.Tensor, scores: tf.Tensor
     ) -> tuple[dict[str, dict[str, tf.Tensor]], tf.Tensor]:
         model, (training, consolidating) = self.model, key
         now: dict[str, dict[str, tf.Tensor]] = {}
@@ -260,7 +269,7 @@ class TrainStep:
         with tf.GradientTape() as tape:
             tape.watch(list(current.values()))
             pooled = self._reader.pooled(towers, batch.dense, found, current)
-            outputs = model.forward(pooled, step, towers, training=True)
+            outputs = model.forward(pooled, step, towers, training=True, scores=scores)
             losses = model.tower_losses(outputs, batch.labels, batch.weights,
                                         consolidating=consolidating, now=now)
             totals = [losses[tower]["total"] for tower in training]
@@ -280,7 +289,7 @@ class TrainStep:
             is_finite = tf.math.is_finite(norm) & tf.math.is_finite(losses[tower]["total"])
             clip = self.dense_settings[tower].clip_norm
             if clip is not None:
-                gradients, _ = tf.clip_by_global_norm(gradients, clip, use_norm=norm)
+                gradients = clipped(model, tower, gradients, clip, whole=norm)
             self._apply_if(is_finite, tower, gradients,
                            {table: (unique[table], current[table]) for table in owned[tower]})
             finite.append(is_finite)

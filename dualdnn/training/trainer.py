@@ -164,12 +164,14 @@ class Trainer:
 
     def _one_step(self) -> None:
         training = self.training_towers
-        batch = self.examples.batch(self._batch())
+        index = self._batch()
+        batch = self.examples.batch(index)
         consolidating = self.phase.consolidating
         compiled = self.train_step.is_compiled(training, consolidating)
         started = time.perf_counter()
         losses, finite = self.train_step.run(training, batch, self.step, progress=self._shares(),
-                                             consolidating=consolidating)
+                                             consolidating=consolidating,
+                                             scores=self.examples.scores_at(index))
         is_finite = finite.numpy()
         if compiled:
             self.timed_seconds += time.perf_counter() - started
@@ -244,7 +246,8 @@ class Trainer:
         labels = self.examples.labels[valid]
         with self.train_step.averaged():
             self._judge_all(labels, self._scorer(self.examples.rows[valid], training,
-                                                 self.examples.dense[valid]))
+                                                 self.examples.dense[valid],
+                                                 self.examples.scores_at(valid)))
         # Only now: the students were scored with the table as it was.
         teacher = self.progress.get(TEACHER)
         if teacher and teacher.status == "stopped" and not self._teacher_rests:

@@ -55,8 +55,8 @@ def plan_of(overrides):
 
 def test_the_glob_finds_every_file():
     # A new file belongs into the count, and so into the tests below.
-    assert len(FILES) == 46, [path.relative_to(CONF).as_posix() for path in FILES]
-    assert len(OPTIONS) == 29
+    assert len(FILES) == 60, [path.relative_to(CONF).as_posix() for path in FILES]
+    assert len(OPTIONS) == 43
     assert {path.stem for path in FILES if path.parent == CONF} == set(PRIMARY)
     assert not list(CONF.rglob("*.yml"))
 
@@ -72,13 +72,15 @@ def test_a_job_composes_without_an_override(job):
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda part: part)
 def test_an_option_makes_a_plan(group, option, raw):
-    choice = f"{group}={option}"
+    choice = f"{group}={option}" if group != "baseline_model" else f"baselines=[{option}]"
     given = [choice, *NEEDED.get(choice, [])]
     if group == "data" and option in RAW_FILES:
         given.append(raw(option))
     plan = plan_of(given)
     assert plan.students
-    assert len(plan.controls) == 2 * len(plan.students)
+    # Many students are compared with each other, and have no controls of their own.
+    many = option in ("student_search", "scheme_comparison")
+    assert len(plan.controls) == (0 if many else 2 * len(plan.students))
 
 
 @pytest.mark.parametrize("job", ["retrain", "finetune"])
@@ -103,7 +105,18 @@ def test_every_teacher_goes_with_every_student():
     for teacher in teachers:
         plan = plan_of([f"teacher={teacher}", f"students=[{','.join(students)}]"])
         assert [student.name for student in plan.students] == students
-        assert len(plan.interactions) == (2 if teacher == "xdeepfm_dcn" else 1)
+        interactions = {"xdeepfm_dcn": 2, "pool": 3, "plain": 0}
+        assert len(plan.teacher.interactions) == interactions.get(teacher, 1)
+
+
+def test_one_experiment_trains_every_baseline():
+    plan = plan_of(["experiment=baselines"])
+    assert sorted(one.name for one in plan.baselines) == sorted(
+        option for group, option in OPTIONS if group == "baseline_model")
+    # The teacher's MLP where they have one.
+    assert {tuple(one.network.hidden_units) for one in plan.baselines} == {
+        (), tuple(plan.teacher.hidden_units)}
+    assert [one.name for one in plan.baselines if one.gbdt] == ["gbdt_fm_dnn"]
 
 
 def test_the_published_experiment_is_the_published_pair():

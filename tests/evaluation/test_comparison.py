@@ -119,6 +119,19 @@ def test_parts_meet_their_counterparts_of_the_baseline(both):
             ("B", "tiny.alone"))]
 
 
+def test_teacher_and_students_meet_baselines_but_not_slice_by_slice():
+    rows, (a, _) = scene()
+    with_one = System(name="A", seeds=a.seeds, logits={
+        **a.logits, "baseline.fm": a.logits["light"] / 2})
+    found = compared(rows, [with_one], resamples=100)
+    assert pairs(found["inside"]) == [
+        ("A", "teacher", "A", "baseline.fm"), ("A", "light", "A", "teacher"),
+        ("A", "light", "A", "light.alone"), ("A", "light", "A", "baseline.fm")]
+    assert {row["to_tower"] for row in found["slices"]} == {"teacher", "light.alone"}
+    # Halved logits rank alike.
+    assert found["inside"][3]["auc"]["value"] == pytest.approx(0, abs=1e-9)
+
+
 def test_a_part_without_counterpart_is_not_compared():
     rows, (a, b) = scene()
     teacher_alone = System(name="C", seeds=a.seeds, logits={"teacher": a.logits["teacher"]})

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dualdnn.evaluation.report import console_table, plain, result_rows, write_report
-from dualdnn.evaluation.results import importance_table
+from dualdnn.evaluation.results import importance_table, published_table
 
 
 def measured(shift=0.0):
@@ -86,6 +86,53 @@ def test_top_level_control_is_read_only_where_no_student_has_one():
 
 def test_result_rows_of_an_empty_report():
     assert result_rows({"job": "train", "status": "running"}) == []
+
+
+def test_members_of_a_pool_stand_below_the_teacher(tmp_path):
+    report = example()
+    report["teacher"] |= {"towers": {"dcn": {"auc": 0.71, "share": 0.25},
+                                     "earlier": {"auc": 0.72, "share": 0.75}},
+                          "untimed": ["earlier"]}
+    rows = result_rows(report)
+    assert [(row["tower"], row["role"], row["name"]) for row in rows[:4]] == [
+        ("teacher", "teacher", "teacher"), ("teacher.dcn", "member", "dcn"),
+        ("teacher.earlier", "member", "earlier"), ("light", "student", "light")]
+    assert [row["auc"] for row in rows[1:3]] == [0.71, 0.72]
+    text = write_report(tmp_path, report, history=[]).read_text()
+    assert "The teacher was timed without its finished members (earlier)" in text
+    assert "timed without" not in write_report(tmp_path, example(), history=[]).read_text()
+
+
+def with_baselines():
+    trees = {"trees": 20, "seconds": 1.25, "settings": {"leaves": 12}}
+    return example() | {
+        "published": {"latency_ratio": 5, "baseline_latency_ratio": [2.5, 3.5]},
+        "baselines": {"fm": measured(0.05) | {"latency_ratio": 7.5},
+                      "gbdt_fm_dnn": measured(0.02) | {"latency_ratio": 1.75, "gbdt": trees},
+                      "broken": {"status": "diverged"}}}
+
+
+def test_baselines_are_rows_of_the_table_and_a_section_of_the_page(tmp_path):
+    rows = result_rows(with_baselines())[5:]
+    assert [(row["tower"], row["role"], row["name"]) for row in rows] == [
+        (f"baseline.{name}", "baseline", name) for name in ("fm", "gbdt_fm_dnn", "broken")]
+    assert rows[0]["latency_ratio"] == 7.5
+    assert ["baseline", "fm", "0.7400"] in [line.split()[:3]
+                                            for line in printed(with_baselines(), 110).splitlines()]
+    page = write_report(tmp_path, with_baselines()).read_text()
+    assert "| baseline: fm | 0.7400 |" in page
+    assert "| gbdt_fm_dnn |  |  |  |  | 20 of at most 12 leaves, grown in 1.2 s |" in page
+    assert "| broken |  |  |  | diverged |  |" in page
+
+
+def test_published_figures_stand_beside_those_they_are_of():
+    heading, rows = published_table(with_baselines())
+    assert heading == ["", "published", "light", "tiny", "gbdt_fm_dnn"]
+    assert rows == [
+        ["teacher latency / student latency, 500 rows", "about 5x", "10.2x", "-", ""],
+        ["xDeepFM latency / GBDT+FM+DNN latency, 500 rows", "2.5x to 3.5x", "", "", "1.8x"]]
+    # Without a baseline on leaves there is nothing to stand beside the range.
+    assert len(published_table({**with_baselines(), "baselines": {}})[1]) == 1
 
 
 def test_console_table_shows_every_number_whole_in_110_columns():

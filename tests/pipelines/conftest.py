@@ -41,8 +41,9 @@ def make_feed(folder: Path) -> SimpleNamespace:
         path.parent.mkdir(parents=True)
         path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     given = ["data=my_feed", "teacher=small", "student=mini", "embedding.dim=4",
-             "training.epochs=2", "training.batch_size=64", "training.evaluations_per_epoch=2",
-             "training.patience=99", "distillation=soft_labels_and_hints"]
+             "training.epochs=2", "training.consolidation_epochs=1", "training.batch_size=64",
+             "training.evaluations_per_epoch=2", "training.patience=99",
+             "distillation=soft_labels_and_hints"]
     return SimpleNamespace(folder=folder, given=["--config-dir", "conf", *given], overrides=given)
 
 

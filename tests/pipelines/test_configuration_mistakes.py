@@ -30,6 +30,50 @@ def plan_of(*overrides, conf=CONF, more=()):
 
 
 MISTAKES = [
+    # --- baselines ---
+    ("baselines=fm", "baselines must be a list of names such as [fm,deepfm], got 'fm'."),
+    ("baselines=[fn]", "baselines names `fn`, but there is no baseline_model/fn.yaml in any config "
+                       "directory; there are deepfm, dnn, fm, gbdt_fm_dnn, logistic_regression, "
+                       "wide_and_deep."),
+    ("baselines=[fm,dnn,fm]", "baselines lists a name twice: fm, dnn, fm."),
+    ("baseline_model=fm", "baseline_model=fm is not how baselines are chosen. Name them in a list, "
+                          "as in baselines=[fm]."),
+    ("baselines=[fm] baseline_overrides.dnn.dropout=0.1",
+     "baseline_overrides.dnn: `dnn` is not among the baselines of this run: fm."),
+    ("baselines=[fm] baseline_overrides.fm=3",
+     "baseline_overrides.fm must be baseline_overrides.fm.KEY=VALUE, got 3."),
+    ("baseline_overrides=3",
+     "baseline_overrides must be baseline_overrides.NAME.KEY=VALUE, got 3."),
+    ("baselines=[fm] baseline_overrides.fm.liner=true",
+     "baseline_model/fm.liner is not known; known are hidden_units, activation, dropout, linear, "
+     "interactions, deep, optimizer, gbdt."),
+    ("baselines=[dnn] baseline_overrides.dnn.dropout=1",
+     "baseline_model/dnn.dropout must lie in [0, 1), got 1.0."),
+    ("baselines=[dnn] baseline_overrides.dnn.deep=wide",
+     "baseline_model/dnn.deep must be one of fields, interactions, both, none, got 'wide'."),
+    ("baselines=[deepfm] baseline_overrides.deepfm.deep=interactions",
+     "baseline_model/deepfm.deep is interactions, but there is no interaction layer that the "
+     "MLP could read."),
+    ("baselines=[fm] baseline_overrides.fm.hidden_units=[8]",
+     "baseline_model/fm.hidden_units must be [] where deep is none, got [8]."),
+    ("baselines=[logistic_regression] baseline_overrides.logistic_regression.linear=false",
+     "baseline_model/logistic_regression reads nothing: deep is none, linear is false"),
+    ("baselines=[fm] baseline_overrides.fm.interactions.fm._target_=dualdnn.layers.fm.Nothing",
+     "baseline_model/fm.interactions.fm: "),
+    ("baselines=[fm] baseline_overrides.fm.optimizer.table.l2=-1",
+     "baseline_model/fm.optimizer.table.l2 must be >= 0, got -1.0."),
+    ("baselines=[fm] baseline_overrides.fm.optimizer.teacher.learning_rate=0",
+     "baseline_model/fm.optimizer.teacher.learning_rate must be > 0, got 0.0."),
+    ("baselines=[fm] baseline_overrides.fm.optimizer.student.learning_rate=1",
+     "baseline_model/fm.optimizer.student is not known; known are table, teacher."),
+    ("baselines=[gbdt_fm_dnn] baseline_overrides.gbdt_fm_dnn.gbdt.trees=0",
+     "baseline_model/gbdt_fm_dnn.gbdt.trees must be >= 1, got 0."),
+    ("baselines=[gbdt_fm_dnn] baseline_overrides.gbdt_fm_dnn.gbdt.depth=3",
+     "baseline_model/gbdt_fm_dnn.gbdt.depth is not known; known are trees, leaves, learning_rate, "
+     "least_share, patience, most_categories, threads."),
+    ("+published.baseline_latency_ratio=[3.5,2.5]",
+     "published.baseline_latency_ratio must be the lowest and the highest figure, such as "
+     "[2.5, 3.5], got [3.5, 2.5]."),
     # --- students ---
     ("students=light", "students must be a list of names such as [light,tiny], got 'light'."),
     ("students=3", "students must be a list of names such as [light,tiny], got 3."),
@@ -50,7 +94,7 @@ MISTAKES = [
      "student_overrides must be student_overrides.NAME.KEY=VALUE, got 3."),
     ("student_overrides.light.droput=0.1",
      "student/light.droput is not known; known are hidden_units, activation, dropout, linear, "
-     "scheme, extra_fields, distillation, optimizer."),
+     "fm, scheme, extra_fields, distillation, optimizer."),
     ("student_overrides.light.dropout=much",
      "student/light.dropout must be a finite number, got 'much'."),
     ("student.dropout=1", "student/light.dropout must lie in [0, 1), got 1.0."),
@@ -204,7 +248,8 @@ MISTAKES = [
     ("reuse=maybe", "reuse must be true or false, got 'maybe'."),
     ("resume=3", "resume must be true, false or a run folder, got 3."),
     ("resume=nowhere", "resume=nowhere: nowhere is not a run folder: it has no config.yaml."),
-    ("+published.price=3", "published.price is not known; known are latency_ratio, size_ratio."),
+    ("+published.price=3", "published.price is not known; known are latency_ratio, size_ratio, "
+     "baseline_latency_ratio."),
     ("+pool=3", "`pool` is not supported by this version; remove it."),
 ]
 
@@ -301,8 +346,8 @@ def test_a_student_has_a_name_that_towers_can_have(name, tmp_path):
 
 
 def test_a_layer_is_switched_off_by_null():
-    assert plan_of("teacher=xdeepfm_dcn", "teacher.interactions.cin=null").interactions[0].name \
-        == "teacher_cross"
+    teacher = plan_of("teacher=xdeepfm_dcn", "teacher.interactions.cin=null").teacher
+    assert [layer.name for layer in teacher.interactions] == ["teacher_cross"]
 
 
 # --- schemes ---

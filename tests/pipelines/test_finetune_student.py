@@ -33,6 +33,8 @@ FOLLOW = (*ALONE, "source=dropped", "online.publish_rows=150", "online.idle_minu
 def feed(tmp_path_factory):
     feed = Feed(tmp_path_factory.mktemp("alone"))
     (feed.folder / "dropped").mkdir()
+    # A part of a student's graph that a training alone has to keep.
+    feed.given.append("student.fm=true")
     return feed
 
 

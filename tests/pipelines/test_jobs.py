@@ -68,7 +68,9 @@ def trained(feed):
 def test_training_says_what_it_did(trained):
     out = trained.out
     assert "my_feed: 352 rows train, 44 valid, 44 test; 4 fields" in out
-    assert "step 12 of at most 12: valid log loss teacher 0." in out
+    assert "step 12 of at most 18: valid log loss teacher 0." in out
+    # The student consolidates for a pass more.
+    assert "step 18 of at most 18: valid log loss mini 0." in out
     for tower in ("teacher", "mini", "control alone", "control shared_label_only"):
         assert re.search(rf"^ *{tower} +0\.\d", out, re.MULTILINE), tower
     assert len(re.findall(r'^  p=0\.\d{4}  \{"user": ', out, re.MULTILINE)) == 3

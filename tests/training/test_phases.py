@@ -41,12 +41,13 @@ class Calls:
         self.steps, self.trainer, self.run = [], trainer, trainer.train_step.run
         trainer.train_step.run = self
 
-    def __call__(self, training, batch, step, *, progress, consolidating):
+    def __call__(self, training, batch, step, *, progress, consolidating, **more):
         self.steps.append({
             "training": list(training), "step": step, "labels": batch.labels.tolist(),
             "consolidating": list(consolidating), "progress": dict(progress),
             "before": {t: weights_of(self.trainer.model, t) for t in self.trainer.model.towers}})
-        return self.run(training, batch, step, progress=progress, consolidating=consolidating)
+        return self.run(training, batch, step, progress=progress, consolidating=consolidating,
+                        **more)
 
 
 def scripted(examples, folder, script, *, patience=2, epochs=10, consolidation_epochs=0, **model):

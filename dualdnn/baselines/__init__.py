@@ -1,0 +1,1 @@
+"""What models of others need that teacher and students do not: gradient-boosted trees."""

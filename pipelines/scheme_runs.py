@@ -1,0 +1,148 @@
+"""`scheme_comparison`: checked, and the training runs that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dualdnn.config import parse
+from dualdnn.distillation.schemes import ALONE, CO_TRAINING, FEATURE_TRANSFER, SCHEMES
+from dualdnn.errors import ConfigError
+from dualdnn.evaluation.scheme_table import NONE
+from pipelines.plan import Plan, plan_from
+
+# What a comparison calls the scheme of a student without a teacher.
+_SCHEME_OF = {**{name: name for name in SCHEMES if name != ALONE}, NONE: ALONE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemeComparisonSettings:
+    """`scheme_comparison.*`.
+
+    Attributes:
+        schemes: to compare, in the order of the table; `none` is the student alone.
+        seeds: of the trainings; the split is that of the run's own seed for all of them.
+        baseline: the scheme that others are compared with.
+        resamples: draws of groups of test rows.
+    """
+
+    schemes: Sequence[str]
+    seeds: Sequence[int]
+    baseline: str
+    resamples: int
+
+    def mistakes(self) -> list[str]:
+        """What is wrong with the values, one sentence each."""
+        where, found = "scheme_comparison", []
+        unknown = [name for name in self.schemes if name not in _SCHEME_OF]
+        if unknown or not self.schemes or len(set(self.schemes)) < len(self.schemes):
+            found.append(f"{where}.schemes must be different ones out of {', '.join(_SCHEME_OF)}, "
+                         f"got {list(self.schemes)}.")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            found.append(f"{where}.seeds must be different whole numbers >= 0 such as "
+                         f"[1,2,3,4,5], got {list(self.seeds)}.")
+        if self.baseline not in self.schemes:
+            found.append(f"{where}.baseline must be one of the schemes {', '.join(self.schemes)}, "
+                         f"got `{self.baseline}`.")
+        if self.resamples < 100:
+            found.append(f"{where}.resamples must be >= 100, got {self.resamples}.")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchemeRun:
+    """One training of a comparison.
+
+    Attributes:
+        seed: of the training.
+        schemes: of its students.
+        settings: resolved, as of a run of its own.
+    """
+
+    seed: int
+    schemes: Sequence[str]
+    settings: Mapping[str, Any]
+
+
+def scheme_comparison_from(
+    settings: Mapping[str, Any], mistakes: list[str]
+) -> tuple[SchemeComparisonSettings, list[SchemeRun], Plan]:
+    """A comparison, checked as a whole with all of its runs.
+
+    Schemes that leave the teacher as it is are students of one run a seed, on a teacher that is
+    the same to the bit for all of them; one that moves it has a run of its own.
+
+    Args:
+        settings: resolved.
+        mistakes: found so far, reported together with those found here.
+
+    Returns:
+        the settings, the runs seed by seed, and the plan of the first.
+
+    Raises:
+        ConfigError: with every mistake at once.
+    """
+    asked = parse(SchemeComparisonSettings, settings["scheme_comparison"], "scheme_comparison",
+                  mistakes)
+    if asked:
+        mistakes.extend(asked.mistakes())
+    base = _base_student(settings, mistakes)
+    runs: list[SchemeRun] = []
+    of_one_seed: list[Mapping[str, Any]] = [settings]
+    if asked and base is not None and not mistakes:
+        moving = [name for name in asked.schemes if SCHEMES[_SCHEME_OF[name]].moves_embedding]
+        groups = [[name for name in asked.schemes if name not in moving],
+                  *([name] for name in moving)]
+        runs = [SchemeRun(seed=seed, schemes=group, settings=_of_run(settings, base, seed, group))
+                for seed in asked.seeds for group in groups]
+        of_one_seed = [run.settings for run in runs[:len(groups)]]
+    plans = []
+    for one in of_one_seed:
+        try:
+            plans.append(plan_from(one))
+        except ConfigError as error:
+            mistakes.extend(error.mistakes)
+    if mistakes or asked is None:
+        raise ConfigError(list(dict.fromkeys(mistakes)))
+    return asked, runs, plans[0]
+
+
+def _base_student(settings: Mapping[str, Any], mistakes: list[str]) -> Mapping[str, Any] | None:
+    """The configuration of the one student that is trained under every scheme."""
+    students = settings["student_configs"]
+    for key, without in (("student_search", None), ("controls", []), ("baselines", []),
+                         ("scheme", CO_TRAINING)):
+        if settings.get(key) not in (without, {}):
+            mistakes.append(f"{key} and scheme_comparison are both given, got {key}="
+                            f"{settings[key]!r}. Leave it at {without!r}: the comparison says "
+                            "which towers there are.")
+    if len(students) != 1:
+        mistakes.append("scheme_comparison trains one student under every scheme, got "
+                        f"{', '.join(students) or 'none'}. Choose one with student=NAME.")
+        return None
+    (base,) = students.values()
+    if not isinstance(base, Mapping):
+        return {}  # plan_from says what is wrong
+    if base.get("scheme") is not None:
+        mistakes.append(f"the student's own scheme and scheme_comparison are both given, got "
+                        f"{base['scheme']!r}. Leave it at null.")
+    return base
+
+
+def _of_run(settings: Mapping[str, Any], base: Mapping[str, Any], seed: int,
+            schemes: Sequence[str]) -> dict[str, Any]:
+    """The settings of one training: the comparison's, with its own seed and students.
+
+    What the comparison's seed decides of the data, such as `window.seed`, is resolved already, and
+    so the same for all.
+    """
+    students = {}
+    for name in schemes:
+        scheme = _SCHEME_OF[name]
+        students[name] = {**base, "scheme": scheme}
+        if scheme != FEATURE_TRANSFER and "extra_fields" in base:
+            students[name]["extra_fields"] = []
+    return {**settings, "seed": seed, "students": list(students), "student_configs": students,
+            "student_overrides": {}, "scheme_comparison": None,
+            "export": {**settings["export"], "student": None}}

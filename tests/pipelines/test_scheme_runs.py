@@ -1,0 +1,85 @@
+"""`scheme_comparison`: the runs that it makes, and what it refuses."""
+
+import pytest
+from hydra import initialize_config_dir
+
+import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from dualdnn.errors import ConfigError
+from pipelines.compose import composed, resolved
+from pipelines.entry import _arguments
+from pipelines.plan import plan_from
+from pipelines.runs import configuration_hash
+from pipelines.scheme_runs import scheme_comparison_from
+from tests.pipelines.test_configuration_mistakes import CONF
+
+
+def compared(*overrides):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        mistakes = []
+        settings = resolved(composed("train", _arguments(
+            ["experiment=scheme_comparison", *overrides])), mistakes)
+        return scheme_comparison_from(settings, mistakes)
+
+
+def test_schemes_that_leave_the_teacher_alone_share_a_run():
+    asked, runs, plan = compared("scheme_comparison.seeds=[3,4]")
+    assert asked.baseline == "co_training"
+    clean = ["co_training", "two_stage", "two_stage_own_embedding", "feature_transfer", "none"]
+    assert [(run.seed, list(run.schemes)) for run in runs] == [
+        (3, clean), (3, ["rocket_launching"]), (4, clean), (4, ["rocket_launching"])]
+    assert [student.name for student in plan.students] == clean
+    assert [student.scheme.name for student in plan.students] == [*clean[:-1], "alone"]
+    assert plan.controls == []
+    assert len({configuration_hash(run.settings) for run in runs}) == 4
+
+
+def test_rows_are_the_same_for_all_seeds():
+    _, runs, _ = compared("window=random_fraction", "seed=7", "scheme_comparison.seeds=[1,2]")
+    plans = [plan_from(run.settings) for run in runs]
+    assert [plan.seed for plan in plans] == [1, 1, 2, 2]
+    assert [plan.window.seed for plan in plans] == [7, 7, 7, 7]
+
+
+def test_extra_fields_are_of_the_scheme_that_has_them():
+    _, runs, _ = compared("student=tiny", "student.extra_fields=[hour]", "student.dropout=0.25")
+    for run in runs[:2]:
+        for student in plan_from(run.settings).students:
+            assert list(student.extra_fields) == (
+                ["hour"] if student.name == "feature_transfer" else [])
+            assert tuple(student.network.hidden_units) == (32, 16)
+            assert student.network.dropout == 0.25
+
+
+def test_a_teacher_that_is_left_alone_is_there_without_students_too():
+    _, runs, plan = compared("scheme_comparison.schemes=[rocket_launching]",
+                             "scheme_comparison.baseline=rocket_launching",
+                             "scheme_comparison.seeds=[1]")
+    assert [list(run.schemes) for run in runs] == [[], ["rocket_launching"]]
+    assert plan.students == []
+
+
+@pytest.mark.parametrize(("overrides", "messages"), [
+    (["scheme_comparison.schemes=[co_training,alone]", "scheme_comparison.seeds=[1,1]",
+      "scheme_comparison.baseline=none", "scheme_comparison.resamples=3",
+      "controls=[alone]", "scheme=two_stage", "students=[tiny,light]", "training.epochs=0"],
+     ["scheme_comparison.schemes must be different ones out of co_training, two_stage,",
+      "got ['co_training', 'alone']", "scheme_comparison.seeds must be different whole numbers",
+      "scheme_comparison.baseline must be one of the schemes co_training, alone, got `none`",
+      "scheme_comparison.resamples must be >= 100, got 3.",
+      "controls and scheme_comparison are both given, got controls=['alone']",
+      "scheme and scheme_comparison are both given, got scheme='two_stage'",
+      "scheme_comparison trains one student under every scheme, got tiny, light",
+      "training.epochs must be >= 1"]),
+    (["scheme_comparison.seeds=[]", "student.scheme=two_stage"],
+     ["scheme_comparison.seeds must be different whole numbers >= 0 such as [1,2,3,4,5], got []",
+      "the student's own scheme and scheme_comparison are both given, got 'two_stage'"]),
+    (["+scheme_comparison.rows=3"], ["scheme_comparison.rows is not known"]),
+    # What only one of the runs can know.
+    (["+student.distillation.hint_weight=1"], ["scheme two_stage has no hint loss"]),
+    (["distillation.stop_gradient.embedding=false"], ["would not see the clean teacher"]),
+])
+def test_what_is_wrong_is_named_before_data_is_read(overrides, messages):
+    with pytest.raises(ConfigError) as raised:
+        compared(*overrides)
+    for message in messages:
+        assert message in str(raised.value)
