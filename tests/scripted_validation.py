@@ -17,7 +17,7 @@ class ScriptedValidation:
         self.labels = trainer.examples.labels[trainer.examples.split.valid]
         self.seen = {tower: [] for tower in script}
 
-    def __call__(self, rows, towers, dense=None):
+    def __call__(self, rows, towers, dense=None, scores=None):
         answers = {}
         for tower in towers:
             quality = self.script[tower][len(self.seen[tower])]

@@ -113,6 +113,6 @@ def test_the_monitor_decides_what_is_better(examples, tmp_path, monitor, best_st
     sure = 3 * sign
     sure[np.argmax(labels)] = -3.5
     answers = iter([0.01 * sign, sure])
-    trainer._scorer = lambda rows, towers, dense: {TEACHER: next(answers).astype(np.float32)}
+    trainer._scorer = lambda *inputs: {TEACHER: next(answers).astype(np.float32)}
     trainer.run()
     assert trainer.progress[TEACHER].best_step == best_step
