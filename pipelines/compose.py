@@ -129,6 +129,17 @@ def _grid(config: DictConfig, mistakes: list[str]) -> dict[str, DictConfig]:
     return {name: one for name, one in found.items() if _is_name(name, mistakes)}
 
 
+def _overridden(found: DictConfig, overrides: Any, where: str, mistakes: list[str]) -> DictConfig:
+    """A file with the changes that are given for it, `where` says which."""
+    own = overrides.get(where.partition(".")[2])
+    if own is not None and not isinstance(own, DictConfig):
+        mistakes.append(f"{where} must be {where}.KEY=VALUE, got {own!r}.")
+        own = None
+    found = found.copy()
+    OmegaConf.set_struct(found, False)
+    return OmegaConf.merge(found, own or {})
+
+
 def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     """The configuration of every student: its file with its overrides."""
     if config.get("student_search") is not None:
@@ -152,14 +163,7 @@ def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
         except ConfigError as error:
             mistakes.extend(error.mistakes)
             continue
-        own = overrides.get(name)
-        if own is not None and not isinstance(own, DictConfig):
-            mistakes.append(f"student_overrides.{name} must be student_overrides.{name}.KEY=VALUE, "
-                            f"got {own!r}.")
-            own = None
-        found = found.copy()
-        OmegaConf.set_struct(found, False)
-        configs[name] = OmegaConf.merge(found, own or {})
+        configs[name] = _overridden(found, overrides, f"student_overrides.{name}", mistakes)
     return configs
 
 
@@ -186,17 +190,11 @@ def _baselines(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     configs: dict[str, Any] = {}
     for name in dict.fromkeys(names):
         try:
-            found = _file_of("baseline_model", name, "baselines", "interactions").copy()
+            found = _file_of("baseline_model", name, "baselines", "interactions")
         except ConfigError as error:
             mistakes.extend(error.mistakes)
             continue
-        own = overrides.get(name)
-        if own is not None and not isinstance(own, DictConfig):
-            mistakes.append(f"baseline_overrides.{name} must be baseline_overrides.{name}."
-                            f"KEY=VALUE, got {own!r}.")
-            own = None
-        OmegaConf.set_struct(found, False)
-        configs[name] = OmegaConf.merge(found, own or {})
+        configs[name] = _overridden(found, overrides, f"baseline_overrides.{name}", mistakes)
     return configs
 
 

@@ -43,7 +43,7 @@ class BiInteraction(keras.layers.Layer):
         return {"seed": self.seed, "name": self.name}
 
 
-class FactorizationMachine(keras.layers.Layer):
+class FactorizationMachine(BiInteraction):
     """The second-order term of a factorization machine: sum_{i<j} <v_i, v_j>.
 
     It is a part of the logit as it is, so that the towers that have it are those of the papers: no
@@ -60,26 +60,11 @@ class FactorizationMachine(keras.layers.Layer):
 
     adds_to_logit = True
 
-    def __init__(self, *, seed: int = 0, name: str) -> None:
-        """There is nothing to initialise.
-
-        Args:
-            seed: of the run; taken, as of every interaction layer, and not needed.
-            name: of the layer.
-        """
-        super().__init__(name=name)
-        self.seed = seed
-        self.pairs = BiInteraction(name="pairs")
-
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Add up the inner products of all pairs."""
         # (batch_size, num_fields, embedding_dim) -> (batch_size, 1)
-        return tf.reduce_sum(self.pairs(inputs), axis=1, keepdims=True)
+        return tf.reduce_sum(super().call(inputs), axis=1, keepdims=True)
 
     def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         """`(batch_size, 1)`."""
         return tf.TensorShape((input_shape[0], 1))
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments of `__init__`."""
-        return {"seed": self.seed, "name": self.name}
