@@ -35,7 +35,9 @@ class TeacherPool(keras.Model):
     """Towers side by side, and a gate.
 
     Every tower minimises its own label loss, not that of the average: towers that learn to be
-    right only together make each other alike. They are combined in logits,
+    right only together make each other alike. An embedding learns from the mean over the towers
+    that read it: a sum would count every label once a tower, against a prior (L2) that counts once.
+    They are combined in logits,
 
         logit = sum_m gate_m logit_m,  sum_m gate_m = 1
 
@@ -160,7 +162,11 @@ class TeacherPool(keras.Model):
         of_pool = weighted_mean(label_loss(labels, output.logits), weights)
         of_towers = {name: weighted_mean(label_loss(labels, output.members[:, i]), weights)
                      for i, name in enumerate(self.towers)}
-        learned = [*of_towers.values(), *([] if self.gate is None else [of_pool])]
+        on_embedding: dict[int, list[tf.Tensor]] = {}
+        for name, tower in self.towers.items():
+            on_embedding.setdefault(tower.embedding, []).append(of_towers[name])
+        learned = [*(tf.add_n(losses) / len(losses) for losses in on_embedding.values()),
+                   *([] if self.gate is None else [of_pool])]
         return {"label_loss": of_pool, "total": tf.add_n(learned),
                 **{f"label_loss.{name}": value for name, value in of_towers.items()}}
 

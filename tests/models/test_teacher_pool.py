@@ -110,13 +110,16 @@ def test_every_tower_has_a_label_loss_of_its_own(examples):
     each = [np.mean(label_loss(labels, output.members[:, i])) for i in range(2)]
     assert float(losses["label_loss.cross"]) == pytest.approx(each[0])
     assert float(losses["label_loss.fm"]) == pytest.approx(each[1])
-    assert float(losses["total"]) == pytest.approx(sum(each))
+    assert float(losses["total"]) == pytest.approx(sum(each) / 2)
     of_pool = float(np.mean(label_loss(labels, output.logits)))
     assert float(losses["label_loss"]) == pytest.approx(of_pool)
     assert of_pool < sum(each) / 2  # Jensen
 
     learned = losses_of(examples, pooled_model(examples, learned_gate=True, dropout=0.0))[TEACHER]
-    assert float(learned["total"]) == pytest.approx(sum(each) + of_pool)
+    assert float(learned["total"]) == pytest.approx(sum(each) / 2 + of_pool)
+
+    apart = losses_of(examples, pooled_model(examples, ("cross", "fm", "own"), dropout=0.0))[TEACHER]
+    assert float(apart["total"]) == pytest.approx(sum(each) / 2 + float(apart["label_loss.own"]))
 
 
 def touched(examples, model, loss, scores=None):
