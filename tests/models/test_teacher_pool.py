@@ -118,7 +118,8 @@ def test_every_tower_has_a_label_loss_of_its_own(examples):
     learned = losses_of(examples, pooled_model(examples, learned_gate=True, dropout=0.0))[TEACHER]
     assert float(learned["total"]) == pytest.approx(sum(each) / 2 + of_pool)
 
-    apart = losses_of(examples, pooled_model(examples, ("cross", "fm", "own"), dropout=0.0))[TEACHER]
+    apart = losses_of(examples, pooled_model(examples, ("cross", "fm", "own"),
+                                             dropout=0.0))[TEACHER]
     assert float(apart["total"]) == pytest.approx(sum(each) / 2 + float(apart["label_loss.own"]))
 
 
