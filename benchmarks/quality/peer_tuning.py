@@ -11,7 +11,7 @@ PEERS = ("DNN", "DCNv2", "FinalMLP", "xDeepFM")
 # CIN of conf/teacher, and FuxiCTR's own three cross layers.
 START: Mapping[str, Any] = {
     "learning_rate": 1e-3, "embedding_l2": 1e-3, "dropout": 0.0, "hidden_units": [256, 128],
-    "cin_units": [64, 64], "cross_layers": 3, "batch_size": 512, "epochs": 10,
+    "cin_units": [64, 64], "cross_layers": 3, "batch_size": 512, "epochs": 30,
     "evaluations_per_epoch": 4, "patience": 6, "reduce_lr_on_plateau": False,
 }
 # One step after the other, each from the best so far. L2 first: it matters most.
