@@ -192,7 +192,8 @@ MISTAKES = [
     ("embedding.dim=0", "embedding.dim must be >= 1, got 0."),
     ("embedding=16", "embedding must be a mapping, got 16."),
     # --- training ---
-    ("training.epochs=abc", "training.epochs must be a whole number, got 'abc'."),
+    ("training.epochs=abc training.consolidation_epochs=1",
+     "training.epochs must be a whole number, got 'abc'."),
     ("training.epochs=0", "training.epochs must be >= 1, got 0."),
     ("training.consolidation_epochs=-1",
      "training.consolidation_epochs must be >= 0, got -1. Use 0 to end with the teacher."),
