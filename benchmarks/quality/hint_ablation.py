@@ -38,7 +38,6 @@ from dualdnn.evaluation.comparison_tables import interval_text, p_text
 from dualdnn.evaluation.feed_references import true_probabilities
 from dualdnn.evaluation.metrics import auc
 from dualdnn.evaluation.paired import (
-    PAIRED_METRICS,
     ComparedRows,
     Resampled,
     holm,
@@ -46,6 +45,7 @@ from dualdnn.evaluation.paired import (
 )
 
 TEACHER = "teacher"
+_METRICS = ("auc", "log_loss")
 VALID_DAYS, TEST_DAYS = 2, 3
 _ROWS_A_USER, _ROWS_A_NEW_ITEM = 100, 4000
 _LAST, _ALL = ((-1, -1),), ((0, 0), (1, 1))
@@ -231,13 +231,13 @@ class Measured:
             apart = np.sqrt(np.mean((logits - self.ablation.logits[TEACHER]) ** 2, axis=1))
             rows.append({"tower": tower, "to_teacher": float(apart.mean()),
                          **{metric: float(self.resampled(tower, metric).values.mean())
-                            for metric in PAIRED_METRICS}})
+                            for metric in _METRICS}})
         return rows
 
     def differences(self, pairs: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
         """A row per pair (tower, other): by metric value, 95% interval, p and p by Holm."""
         rows: list[dict[str, Any]] = [{"tower": tower, "to": other} for tower, other in pairs]
-        for metric in PAIRED_METRICS:
+        for metric in _METRICS:
             for row in rows:
                 found = paired_difference(self.resampled(row["tower"], metric),
                                           self.resampled(row["to"], metric))
@@ -265,7 +265,7 @@ def differences_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| difference | AUC [95%] | p (Holm) | expected log loss [95%] | p (Holm) |",
              "|---|---|---|---|---|"]
     for row in rows:
-        cells = [cell for metric in PAIRED_METRICS
+        cells = [cell for metric in _METRICS
                  for cell in (interval_text(row[metric]), p_text(row[metric]["p_holm"]))]
         lines.append(f"| {row['tower']} − {row['to']} | {' | '.join(cells)} |")
     return "\n".join(lines)

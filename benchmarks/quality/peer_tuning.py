@@ -7,9 +7,9 @@ from typing import Any
 
 PEERS = ("DNN", "DCNv2", "FinalMLP", "xDeepFM")
 
-# Where the search starts: the passes and batch size of conf/training, the MLP and CIN of conf/teacher,
-# FuxiCTR's own three cross layers, and five passes without improvement before it stops: with the six
-# evaluations of ours, some seeds stopped on a plateau of the first passes.
+# Where the search starts: the passes and batch size of conf/training, the MLP and CIN of
+# conf/teacher, FuxiCTR's own three cross layers, and five passes without improvement before it
+# stops: with the six evaluations of ours, some seeds stopped on a plateau of the first passes.
 START: Mapping[str, Any] = {
     "learning_rate": 1e-3, "embedding_l2": 1e-3, "dropout": 0.0, "hidden_units": [256, 128],
     "cin_units": [64, 64], "cross_layers": 3, "batch_size": 512, "epochs": 30,
@@ -22,7 +22,8 @@ STEPS: Sequence[Sequence[Mapping[str, Any]]] = (
     [{"dropout": rate} for rate in (0.2, 0.4)],
     [{"hidden_units": units} for units in ([128, 64], [400, 400, 400])],
     [{"embedding_l2": l2} for l2 in (5e-4, 2e-3)],
-    # FuxiCTR's own stopping rule: once a pass, a tenth of the rate where it does not improve. And ours.
+    # FuxiCTR's own stopping rule: once a pass, a tenth of the rate where it does not improve.
+    # And ours.
     [{"evaluations_per_epoch": 1, "patience": 2, "reduce_lr_on_plateau": True}, {"patience": 6}],
 )
 

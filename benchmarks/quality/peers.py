@@ -37,7 +37,7 @@ from benchmarks.quality.peer_tuning import PEERS, tuned
 from dualdnn.data.examples import Examples
 from dualdnn.errors import ConfigError
 from dualdnn.evaluation.metrics import auc, log_loss
-from dualdnn.evaluation.paired import PAIRED_METRICS, ComparedRows, holm, paired_difference
+from dualdnn.evaluation.paired import ComparedRows, holm, paired_difference
 
 _TITLES = {"auc": "AUC", "log_loss": "log loss"}
 
@@ -120,13 +120,13 @@ def show(name: str, examples: Examples, ours: Mapping[str, Scored],
         print(f"| {system} | {' | '.join(cells)} |")
     best = min(peers, key=lambda peer: valid_losses[peer])
     print(f"\nBest peer by validation: {best}.\n\n| ours − peer | "
-          + " | ".join(f"{_TITLES[metric]} | p" for metric in PAIRED_METRICS)
+          + " | ".join(f"{title} | p" for title in _TITLES.values())
           + " |\n|---|---|---|---|---|")
     groups = None if examples.groups is None else examples.groups[test]
     rows = ComparedRows(labels["test"], groups)
     pairs = [(our, peer) for our in ours for peer in peers]
     cells = {pair: [] for pair in pairs}
-    for metric in PAIRED_METRICS:
+    for metric in _TITLES:
         measured = {system: rows.measured(scored.test, metric)
                     for system, scored in {**ours, **peers}.items()}
         found = {pair: paired_difference(*(measured[one] for one in pair), same_seeds=False)

@@ -8,6 +8,7 @@ from typing import Any
 _COLUMNS = (("auc", "AUC"), ("log_loss", "log loss"), ("grouped_auc", "grouped AUC"),
             ("calibration", "calibration"), ("ece", "ECE"), ("top_overlap", "top-10 overlap"),
             ("ndcg", "NDCG@10"))
+# ECE is left to the CSV files: a line has no room for it.
 _PAIRED = (("auc", "AUC"), ("log_loss", "log loss"))
 
 Table = tuple[list[str], list[list[str]]]

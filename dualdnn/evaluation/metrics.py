@@ -204,6 +204,28 @@ def calibration(
     return float((w * p).sum()) / observed if observed > 0.0 else None
 
 
+def equal_mass_bins(probabilities: ArrayLike, bins: int) -> NDArray[np.int64]:
+    """The bin of every row, 0 for the lowest predictions; bins hold (nearly) equal numbers.
+
+    Equal predictions share a bin, so that ties may leave one empty and the order of rows does not
+    matter.
+
+    Raises:
+        DataError: bins < 1.
+    """
+    if bins < 1:
+        raise DataError(f"bins must be >= 1, got {bins}. Use 20 unless there are few rows.")
+    p = np.asarray(probabilities, np.float64)
+    order = np.argsort(p)
+    ordered = p[order]
+    ties = np.flatnonzero(np.r_[p.size > 0, ordered[1:] != ordered[:-1]])
+    size = np.diff(np.r_[ties, p.size])
+    found = np.empty(p.size, np.int64)
+    # The bin of a tie is the bin of its middle row.
+    found[order] = np.repeat((2 * ties + size) * bins // (2 * max(p.size, 1)), size)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReliabilityBin:
     """Rows of similar prediction: what was promised and what came.
@@ -236,22 +258,15 @@ def ece(
     Raises:
         DataError: labels other than 0 and 1, probabilities outside [0, 1], other shapes, bins < 1.
     """
-    if bins < 1:
-        raise DataError(f"bins must be >= 1, got {bins}. Use 20 unless there are few rows.")
     y = _binary(labels)
     p = _probabilities(probabilities, y.size)
+    number = equal_mass_bins(p, bins)
     if y.size == 0:
         return None, []
-    order = np.argsort(p)
-    y, p = y[order], p[order]
-    ties = np.flatnonzero(np.r_[True, p[1:] != p[:-1]])
-    size = np.diff(np.r_[ties, p.size])
-    # The bin of a tie is the bin of its middle row.
-    number = (2 * ties + size) * bins // (2 * p.size)
-    start = ties[np.flatnonzero(np.r_[True, number[1:] != number[:-1]])]
-    count = np.diff(np.r_[start, p.size])
-    predicted = np.add.reduceat(p, start) / count
-    observed = np.add.reduceat(y, start) / count
+    count = np.bincount(number)
+    filled = count > 0
+    count = count[filled]
+    predicted, observed = (np.bincount(number, of)[filled] / count for of in (p, y))
     table = [
         ReliabilityBin(predicted=float(a), observed=float(b), count=int(n))
         for a, b, n in zip(predicted, observed, count, strict=True)

@@ -10,7 +10,7 @@ import numpy as np
 from dualdnn.evaluation.comparison import TEACHER, Rows, System, compared
 from dualdnn.evaluation.comparison_tables import interval_text, p_text
 from dualdnn.evaluation.efficiency import efficiency
-from dualdnn.evaluation.paired import ComparedRows
+from dualdnn.evaluation.paired import PAIRED_METRICS, ComparedRows
 
 STUDENT = "student"
 # The student without a teacher.
@@ -89,7 +89,7 @@ def scheme_rows(comparison: Mapping[str, Any], baseline: str) -> list[dict[str, 
                             if isinstance(one, Mapping)}}
         if less and difference and not difference["identical"]:
             made["less"] = less
-            made["difference"] = {metric: difference[metric] for metric in ("auc", "log_loss")
+            made["difference"] = {metric: difference[metric] for metric in PAIRED_METRICS
                                   if metric in difference}
         return made
 
@@ -111,7 +111,7 @@ def scheme_rows(comparison: Mapping[str, Any], baseline: str) -> list[dict[str, 
 
 def _turned(difference: Mapping[str, Any]) -> dict[str, Any]:
     turned: dict[str, Any] = {"identical": difference["identical"]}
-    for metric in ("auc", "log_loss"):
+    for metric in PAIRED_METRICS:
         if metric in difference:
             one = dict(difference[metric])
             one["value"] = -one["value"]

@@ -4,8 +4,8 @@ from scipy import stats
 
 from dualdnn.errors import DataError
 from dualdnn.evaluation.bootstrap import bootstrap
-from dualdnn.evaluation.metrics import auc, log_loss, sigmoid
-from dualdnn.evaluation.paired import PAIRED_METRICS, ComparedRows, holm, paired_difference
+from dualdnn.evaluation.metrics import auc, ece, log_loss, sigmoid
+from dualdnn.evaluation.paired import ComparedRows, holm, paired_difference
 
 
 def two_systems(rng, rows=80, seeds=3, users=10):
@@ -23,7 +23,7 @@ def difference(labels, first, second, metric="auc", groups=None, **given):
     return paired_difference(rows.measured(first, metric), rows.measured(second, metric), **same)
 
 
-@pytest.mark.parametrize("metric", PAIRED_METRICS)
+@pytest.mark.parametrize("metric", ["auc", "log_loss"])
 def test_every_draw_is_the_metric_of_the_rows_repeated(metric):
     rng = np.random.default_rng(0)
     labels, users, logits, _ = two_systems(rng)
@@ -36,6 +36,27 @@ def test_every_draw_is_the_metric_of_the_rows_repeated(metric):
         assert value == pytest.approx(of(labels, z, stands_for))
         slow = [of(labels, z, stands_for * draw[rows._cluster]) for draw in rows._draws]
         np.testing.assert_allclose(draws, slow, atol=1e-12)
+
+
+def test_the_calibration_error_of_a_draw_is_that_of_its_rows_in_the_bins_of_all_rows():
+    labels, users, logits, _ = two_systems(np.random.default_rng(14), rows=400)
+    logits = np.round(logits, 1)
+    rows = ComparedRows(labels, users, resamples=30)
+    found = rows.measured(logits, "ece")
+    for z, value, draws in zip(logits, found.values, found.draws, strict=True):
+        p = sigmoid(z)
+        error, bins = ece(labels, p, bins=20)
+        assert value == pytest.approx(error)
+        # Bins are told by their counts, from the lowest prediction up.
+        bin_of = np.empty(400, int)
+        bin_of[np.argsort(p, kind="stable")] = np.repeat(np.arange(len(bins)),
+                                                         [one.count for one in bins])
+        for draw, drawn in zip(rows._draws, draws, strict=True):
+            index = np.repeat(np.arange(400), draw[rows._cluster].astype(int))
+            slow = sum(abs((p[index] - labels[index])[bin_of[index] == one].sum())
+                       for one in range(len(bins))) / len(index)
+            assert drawn == pytest.approx(slow)
+    assert ComparedRows(labels, users, np.ones(400)).measured(logits, "ece") is None
 
 
 def slow_variance(labels, users, first, second, resamples, seed):
@@ -68,7 +89,7 @@ def test_the_error_is_that_of_drawing_users_and_seeds_where_they_do_not_interact
 def test_one_seed_is_the_bootstrap_over_groups():
     rng = np.random.default_rng(3)
     labels, users, first, second = two_systems(rng, rows=400, seeds=1, users=40)
-    for metric in PAIRED_METRICS:
+    for metric in ("auc", "log_loss"):
         found = difference(labels, first, second, metric, users, resamples=500)
         known = bootstrap(labels, first, second, metric=metric, factors=[users], resamples=500)
         assert found.value == pytest.approx(known.value)
@@ -211,8 +232,8 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="resamples must be >= 2, got 1"):
         ComparedRows(labels, resamples=1)
     rows = ComparedRows(labels, users, resamples=10)
-    with pytest.raises(ValueError, match="got 'ece'"):
-        rows.measured(first, "ece")
+    with pytest.raises(ValueError, match="one of auc, log_loss, ece, got 'accuracy'"):
+        rows.measured(first, "accuracy")
     one, three = rows.measured(first[0], "auc"), rows.measured(second, "auc")
     with pytest.raises(ValueError, match="as many seeds of both, got 1 and 3"):
         paired_difference(one, three)
