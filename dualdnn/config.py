@@ -30,6 +30,14 @@ def _converted(value: Any, hint: Any, where: str, mistakes: list[str]) -> Any:
             return tuple(_converted(v, arguments[0], f"{where}[{i}]", mistakes)
                          for i, v in enumerate(value))
         expected = "a list"
+    elif origin is Mapping:
+        if isinstance(value, Mapping):
+            of_values = typing.get_args(hint)[1]
+            return {str(key): _converted(one, of_values, f"{where}.{key}", mistakes)
+                    for key, one in value.items()}
+        expected = "a mapping"
+    elif hint is Any:
+        return value
     elif hint is bool:
         if isinstance(value, bool):
             return value
@@ -58,7 +66,8 @@ def parse(cls: type[T], values: Mapping[str, Any], where: str, mistakes: list[st
     """Build a dataclass of settings from plain values, as read from YAML.
 
     Args:
-        cls: a dataclass of bool, int, float, str, sequences and such dataclasses.
+        cls: a dataclass of bool, int, float, str, sequences and mappings of these, such dataclasses
+            and `Any`, which is left as it is.
         values: by field name; fields with a default may be left out.
         where: prefix that names the setting in messages, such as `training`.
         mistakes: receives unknown keys, missing keys and wrong types, one sentence each.

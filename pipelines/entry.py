@@ -41,11 +41,15 @@ def _report(error: BaseException, debug: bool) -> None:
     print(f"error: {text}", file=sys.stderr, flush=True)
 
 
+# Keys below are those of other files, which the primary configuration cannot know.
+_OF_FILES = ("student_overrides.", "baseline_overrides.", "scheme_comparison.overrides.")
+
+
 def _arguments(given: Sequence[str]) -> list[str]:
     """The command line as hydra reads it.
 
-    Its options must not stand between overrides, and a key of a student's or baseline's own
-    configuration is none that the primary configuration could know.
+    Its options must not stand between overrides, and keys of other files get what makes hydra
+    take them.
     """
     options, overrides, rest = [], [], list(given)
     while rest:
@@ -56,7 +60,7 @@ def _arguments(given: Sequence[str]) -> list[str]:
             options += [argument, *rest[:1]]
             rest = rest[1:]
         else:
-            is_of_file = argument.startswith(("student_overrides.", "baseline_overrides."))
+            is_of_file = argument.startswith(_OF_FILES)
             overrides.append(f"++{argument}" if is_of_file else argument)
     return options + overrides
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dualdnn.config import parse
@@ -11,6 +11,7 @@ from dualdnn.distillation.schemes import ALONE, CO_TRAINING, FEATURE_TRANSFER, S
 from dualdnn.errors import ConfigError
 from dualdnn.evaluation.scheme_table import NONE
 from pipelines.plan import Plan, plan_from
+from pipelines.students import merged
 
 # What a comparison calls the scheme of a student without a teacher.
 _SCHEME_OF = {**{name: name for name in SCHEMES if name != ALONE}, NONE: ALONE}
@@ -21,24 +22,43 @@ class SchemeComparisonSettings:
     """`scheme_comparison.*`.
 
     Attributes:
-        schemes: to compare, in the order of the table; `none` is the student alone.
+        schemes: to compare, in the order of the table; `none` is the student alone. Or names in
+            `overrides` that say their scheme.
         seeds: of the trainings; the split is that of the run's own seed for all of them.
         baseline: the scheme that others are compared with.
         resamples: draws of groups of test rows.
+        overrides: by name in `schemes`, changes to the student there, keys as in a file of a
+            student.
     """
 
     schemes: Sequence[str]
     seeds: Sequence[int]
     baseline: str
     resamples: int
+    overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def scheme_of(self, name: str) -> str | None:
+        """The scheme behind a name of `schemes`; None where there is none."""
+        if name in _SCHEME_OF:
+            return _SCHEME_OF[name]
+        scheme = self.overrides.get(name, {}).get("scheme")
+        return scheme if scheme in SCHEMES else None
 
     def mistakes(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
         where, found = "scheme_comparison", []
-        unknown = [name for name in self.schemes if name not in _SCHEME_OF]
+        unknown = [name for name in self.schemes if self.scheme_of(name) is None]
         if unknown or not self.schemes or len(set(self.schemes)) < len(self.schemes):
             found.append(f"{where}.schemes must be different ones out of {', '.join(_SCHEME_OF)}, "
-                         f"got {list(self.schemes)}.")
+                         f"or names whose {where}.overrides.NAME.scheme is one out of "
+                         f"{', '.join(SCHEMES)}, got {list(self.schemes)}.")
+        for name, own in self.overrides.items():
+            if name in _SCHEME_OF and "scheme" in own:
+                found.append(f"{where}.overrides.{name}.scheme: {name} is a scheme itself. Give "
+                             "the student another name, and list it in schemes.")
+            elif name not in _SCHEME_OF and "scheme" not in own:
+                found.append(f"{where}.overrides.{name}: {name} is no scheme; they are "
+                             f"{', '.join(_SCHEME_OF)}. Or say {where}.overrides.{name}.scheme.")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
             found.append(f"{where}.seeds must be different whole numbers >= 0 such as "
                          f"[1,2,3,4,5], got {list(self.seeds)}.")
@@ -91,10 +111,12 @@ def scheme_comparison_from(
     runs: list[SchemeRun] = []
     of_one_seed: list[Mapping[str, Any]] = [settings]
     if asked and base is not None and not mistakes:
-        moving = [name for name in asked.schemes if SCHEMES[_SCHEME_OF[name]].moves_embedding]
+        moving = [name for name in asked.schemes
+                  if SCHEMES[asked.scheme_of(name) or ""].moves_embedding]
         groups = [[name for name in asked.schemes if name not in moving],
                   *([name] for name in moving)]
-        runs = [SchemeRun(seed=seed, schemes=group, settings=_of_run(settings, base, seed, group))
+        runs = [SchemeRun(seed=seed, schemes=group,
+                          settings=_of_run(settings, asked, base, seed, group))
                 for seed in asked.seeds for group in groups]
         of_one_seed = [run.settings for run in runs[:len(groups)]]
     plans = []
@@ -130,8 +152,8 @@ def _base_student(settings: Mapping[str, Any], mistakes: list[str]) -> Mapping[s
     return base
 
 
-def _of_run(settings: Mapping[str, Any], base: Mapping[str, Any], seed: int,
-            schemes: Sequence[str]) -> dict[str, Any]:
+def _of_run(settings: Mapping[str, Any], asked: SchemeComparisonSettings,
+            base: Mapping[str, Any], seed: int, schemes: Sequence[str]) -> dict[str, Any]:
     """The settings of one training: the comparison's, with its own seed and students.
 
     What the comparison's seed decides of the data, such as `window.seed`, is resolved already, and
@@ -139,10 +161,11 @@ def _of_run(settings: Mapping[str, Any], base: Mapping[str, Any], seed: int,
     """
     students = {}
     for name in schemes:
-        scheme = _SCHEME_OF[name]
-        students[name] = {**base, "scheme": scheme}
+        scheme = asked.scheme_of(name)
+        common = dict(base)
         if scheme != FEATURE_TRANSFER and "extra_fields" in base:
-            students[name]["extra_fields"] = []
+            common["extra_fields"] = []
+        students[name] = {**merged(common, asked.overrides.get(name, {})), "scheme": scheme}
     return {**settings, "seed": seed, "students": list(students), "student_configs": students,
             "student_overrides": {}, "scheme_comparison": None,
             "export": {**settings["export"], "student": None}}

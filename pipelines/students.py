@@ -67,12 +67,12 @@ def scheme_mistakes(name: Any, where: str) -> list[str]:
     return [f"{where} must be one of {', '.join(SCHEMES)}, got {name!r}."]
 
 
-def _merged(of_run: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def merged(of_run: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a run with a student's own, mappings joined key by key."""
     joined = dict(of_run)
     for key, value in own.items():
         before = of_run.get(key)
-        joined[key] = (_merged(before, value)
+        joined[key] = (merged(before, value)
                        if isinstance(value, Mapping) and isinstance(before, Mapping) else value)
     return joined
 
@@ -114,7 +114,7 @@ def student_from(
             return own, f"{where}.{key}"
         if not own or not isinstance(of_run, Mapping):
             return of_run, where_of_run
-        return _merged(of_run, own), f"{where}.{key}"
+        return merged(of_run, own), f"{where}.{key}"
 
     values, where_objective = joined("distillation", run.get("distillation"), "distillation")
     objective = parse(Objective, values, where_objective, mistakes)

@@ -1,6 +1,7 @@
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,8 @@ class Outer:
     maybe: float | None = None
     flag: bool = False
     more: tuple[Inner, ...] = ()
+    named: Mapping[str, Inner] = field(default_factory=dict)
+    free: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 GOOD = {"inner": {"rate": 0.5}, "name": "n", "units": [4, 2]}
@@ -34,9 +37,11 @@ def mistakes_of(values):
 
 def test_nested_dataclasses_lists_and_defaults_are_read():
     mistakes = []
-    found = parse(Outer, {**GOOD, "more": [{"rate": 1, "steps": 9}]}, "here", mistakes)
+    found = parse(Outer, {**GOOD, "more": [{"rate": 1, "steps": 9}], "named": {"a": {"rate": 2}},
+                          "free": {"b": {"c": [1, None], "d": "e"}}}, "here", mistakes)
     assert found == Outer(inner=Inner(rate=0.5, steps=3), name="n", units=(4, 2),
-                          more=(Inner(rate=1.0, steps=9),))
+                          more=(Inner(rate=1.0, steps=9),), named={"a": Inner(rate=2.0)},
+                          free={"b": {"c": [1, None], "d": "e"}})
     assert mistakes == []
 
 
@@ -50,7 +55,8 @@ def test_every_mistake_is_collected_with_its_place():
     assert mistakes_of({
         "inner": {"rate": "fast", "stepz": 1}, "units": [4, "two"], "flag": 1, "colour": "red",
     }) == [
-        "here.colour is not known; known are inner, name, units, maybe, flag, more.",
+        "here.colour is not known; known are inner, name, units, maybe, flag, more, "
+        "named, free.",
         "here.inner.stepz is not known; known are rate, steps.",
         "here.inner.rate must be a finite number, got 'fast'.",
         "here.name is missing.",
@@ -74,6 +80,9 @@ def test_every_mistake_is_collected_with_its_place():
     ("flag", "true", "here.flag must be true or false, got 'true'."),
     ("maybe", "much", "here.maybe must be a finite number, got 'much'."),
     ("more", [{"rate": 1.0}, 3], "here.more[1] must be a mapping, got 3."),
+    ("named", [1], "here.named must be a mapping, got [1]."),
+    ("named", {"a": {"rate": "x"}}, "here.named.a.rate must be a finite number, got 'x'."),
+    ("free", {"b": 3}, "here.free.b must be a mapping, got 3."),
     ("more", [{"rate": 1.0, "x": 2}], "here.more[0].x is not known; known are rate, steps."),
 ])
 def test_a_wrong_value_is_named_with_what_was_expected(key, value, expected):

@@ -24,11 +24,16 @@ def compared(*overrides):
 def test_schemes_that_leave_the_teacher_alone_share_a_run():
     asked, runs, plan = compared("scheme_comparison.seeds=[3,4]")
     assert asked.baseline == "co_training"
-    clean = ["co_training", "two_stage", "two_stage_own_embedding", "feature_transfer", "none"]
+    clean = ["co_training", "two_stage", "two_stage_soft_labels", "two_stage_own_embedding",
+             "feature_transfer", "none"]
     assert [(run.seed, list(run.schemes)) for run in runs] == [
         (3, clean), (3, ["rocket_launching"]), (4, clean), (4, ["rocket_launching"])]
     assert [student.name for student in plan.students] == clean
-    assert [student.scheme.name for student in plan.students] == [*clean[:-1], "alone"]
+    assert [student.scheme.name for student in plan.students] == [
+        "co_training", "two_stage", "two_stage", "two_stage_own_embedding", "feature_transfer",
+        "alone"]
+    assert [student.objective.label_weight for student in plan.students] == [1, 1, 0, 1, 1, 1]
+    assert plan.students[2].objective.soft_label_weight == 1
     assert plan.controls == []
     assert len({configuration_hash(run.settings) for run in runs}) == 4
 
@@ -48,6 +53,26 @@ def test_extra_fields_are_of_the_scheme_that_has_them():
                 ["hour"] if student.name == "feature_transfer" else [])
             assert tuple(student.network.hidden_units) == (32, 16)
             assert student.network.dropout == 0.25
+
+
+def test_every_scheme_can_be_tuned_and_stand_there_twice():
+    _, runs, _ = compared(
+        "scheme_comparison.schemes=[co_training,rocket_launching,gentle,none]",
+        "scheme_comparison.seeds=[1]", "student.dropout=0.1",
+        "scheme_comparison.overrides.gentle.scheme=rocket_launching",
+        "scheme_comparison.overrides.gentle.distillation.logit_weight=0.1",
+        "scheme_comparison.overrides.none.optimizer.learning_rate=0.5",
+        "scheme_comparison.overrides.none.dropout=0.3")
+    assert [list(run.schemes) for run in runs] == [
+        ["co_training", "none"], ["rocket_launching"], ["gentle"]]
+    found = {one.name: one for run in runs for one in plan_from(run.settings).students}
+    assert {name: one.network.dropout for name, one in found.items()} == {
+        "co_training": 0.1, "rocket_launching": 0.1, "gentle": 0.1, "none": 0.3}
+    assert found["none"].optimizer.learning_rate == 0.5
+    assert found["co_training"].optimizer.learning_rate != 0.5
+    assert found["rocket_launching"].objective.logit_weight == 0.5
+    assert found["gentle"].objective.logit_weight == 0.1
+    assert found["gentle"].moves_teacher
 
 
 def test_a_teacher_that_is_left_alone_is_there_without_students_too():
@@ -74,6 +99,16 @@ def test_a_teacher_that_is_left_alone_is_there_without_students_too():
      ["scheme_comparison.seeds must be different whole numbers >= 0 such as [1,2,3,4,5], got []",
       "the student's own scheme and scheme_comparison are both given, got 'two_stage'"]),
     (["+scheme_comparison.rows=3"], ["scheme_comparison.rows is not known"]),
+    (["scheme_comparison.overrides.none.scheme=two_stage",
+      "scheme_comparison.overrides.two_stage_soft_labels.scheme=three_stage"],
+     ["scheme_comparison.overrides.none.scheme: none is a scheme itself. Give the student another",
+      "or names whose scheme_comparison.overrides.NAME.scheme is one out of co_training,"]),
+    (["scheme_comparison.overrides.nobody.dropout=0.5"],
+     ["scheme_comparison.overrides.nobody: nobody is no scheme; they are co_training,"]),
+    (["scheme_comparison.overrides.two_stage=3"],
+     ["scheme_comparison.overrides.two_stage must be a mapping, got 3."]),
+    (["scheme_comparison.overrides.none.dropuot=0.5"],
+     ["student/none.dropuot is not known"]),
     # What only one of the runs can know.
     (["+student.distillation.hint_weight=1"], ["scheme two_stage has no hint loss"]),
     (["distillation.stop_gradient.embedding=false"], ["would not see the clean teacher"]),
