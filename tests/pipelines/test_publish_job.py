@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from dualdnn.export import promotion
 from dualdnn.export.champion import champion_of
 from dualdnn.storage import lock
 from pipelines.entry import start
@@ -162,7 +163,8 @@ def test_the_name_is_that_of_the_data(run, store):
     assert "versions of movietweetings" in out
 
 
-def test_a_model_that_another_job_works_on(run, store):
+def test_a_model_that_another_job_works_on(run, store, monkeypatch):
+    monkeypatch.setattr(promotion, "LOCK_SECONDS", 0.2)
     with lock(store.folder / ".lock", wait=False):
         for arguments in (["action=promote", "version=4"], ["action=rollback"], ["action=prune"]):
             code, _, last = run(*arguments)
