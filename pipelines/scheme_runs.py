@@ -65,6 +65,10 @@ class SchemeComparisonSettings:
         if self.baseline not in self.schemes:
             found.append(f"{where}.baseline must be one of the schemes {', '.join(self.schemes)}, "
                          f"got `{self.baseline}`.")
+        elif SCHEMES[self.scheme_of(self.baseline) or ALONE].moves_embedding:
+            found.append(f"{where}.baseline must leave the teacher as it is, which the table "
+                         f"measures by, got `{self.baseline}`. Use {CO_TRAINING}, and read the "
+                         "difference the other way round.")
         if self.resamples < 100:
             found.append(f"{where}.resamples must be >= 100, got {self.resamples}.")
         return found

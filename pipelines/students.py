@@ -118,6 +118,8 @@ def student_from(
 
     values, where_objective = joined("distillation", run.get("distillation"), "distillation")
     objective = parse(Objective, values, where_objective, mistakes)
+    given = config.get("distillation")
+    own: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
     optimizers = run.get("optimizer")
     of_scheme = optimizers.get(scheme.tuned_as) if isinstance(optimizers, Mapping) else None
     values, where_optimizer = joined("optimizer", of_scheme, f"optimizer.{scheme.tuned_as}")
@@ -127,15 +129,14 @@ def student_from(
         mistakes.extend(network.mistakes(where))
     if objective and network:
         # What is left of a part that the scheme lacks need not be looked at.
-        mistakes.extend(scheme.mistakes(objective, config.get("distillation") or {},
-                                        where_objective)
-                        or scheme.masked(objective).mistakes(where_objective, teacher_layers,
-                                                             len(network.hidden_units)))
+        mistakes.extend(scheme.mistakes(objective, own, where_objective)
+                        or scheme.masked(objective, own).mistakes(where_objective, teacher_layers,
+                                                                  len(network.hidden_units)))
     if optimizer:
         mistakes.extend(optimizer.mistakes(where_optimizer))
     if network is None or objective is None or optimizer is None:
         return None
-    return StudentPlan(name=name, network=network, objective=scheme.masked(objective),
+    return StudentPlan(name=name, network=network, objective=scheme.masked(objective, own),
                        optimizer=optimizer, scheme=scheme, extra_fields=extra)
 
 
@@ -189,12 +190,16 @@ def unclean_teacher_mistakes(students: Sequence[StudentPlan]) -> list[str]:
     moving = [student.name for student in students if student.moves_teacher]
     disturbed = [f"{student.name} ({student.scheme.name})" for student in students
                  if student.name not in moving and student.needs_teacher]
+    if len(moving) > 1:
+        return [f"students {', '.join(moving)} each move the teacher or its embedding "
+                "(rocket_launching, or a stop_gradient of false), so that each would learn from "
+                "what the others do to it. Give each a run of its own, as "
+                "experiment=scheme_comparison does."]
     if not moving or not disturbed:
         return []
-    who = f"student {moving[0]} moves" if len(moving) == 1 else f"students {', '.join(moving)} move"
-    return [f"{who} the teacher or its embedding (rocket_launching, or a stop_gradient of false), "
-            f"so {', '.join(disturbed)} would not see the clean teacher. Give these a run of their "
-            f"own; only scheme {ALONE} can go along."]
+    return [f"student {moving[0]} moves the teacher or its embedding (rocket_launching, or a "
+            f"stop_gradient of false), so {', '.join(disturbed)} would not see the clean teacher. "
+            f"Give these a run of their own; only scheme {ALONE} can go along."]
 
 
 def controls_of(student: StudentPlan, controls: Sequence[str],

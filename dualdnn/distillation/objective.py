@@ -98,12 +98,14 @@ class Objective:
         Labels and hints are off, the rest is as at the end of its schedules.
 
         Returns:
-            None where nothing of the teacher's logits is left.
+            None where nothing of the teacher's logits is left, or z-scored ones alone, which
+            leave the student's mean and scale open.
         """
         ends: dict[str, Any] = {
             name: self.value_at(name, 1.0)
             for name in ("soft_label_weight", "logit_weight", "temperature")}
-        if not (ends["soft_label_weight"] or ends["logit_weight"]):
+        scaled = ends["logit_weight"] and self.logit_loss != "z_scored"
+        if not (ends["soft_label_weight"] or scaled):
             return None
         return replace(self, **ends, label_weight=0.0, hint_weight=0.0, hints=(),
                        schedule=Schedules())
@@ -149,12 +151,17 @@ class Objective:
         return found
 
     def _silent(self, where: str) -> list[str]:
-        """A stretch of the schedules in which there is nothing to learn from."""
+        """A stretch of the schedules in which there is nothing, or no scale, to learn from."""
         for moment in self.schedule.moments():
             if not any(self.value_at(name, moment) for name in WEIGHTS):
                 return [f"{where}.schedule: every weight is 0 at progress {moment:g}, so the "
                         "student would learn nothing there. Let one part last longer, or another "
                         "begin earlier."]
+            if self.logit_loss == "z_scored" and self.value_at("logit_weight", moment) and not any(
+                    self.value_at(name, moment) for name in ("label_weight", "soft_label_weight")):
+                return [f"{where}.logit_loss: z_scored alone (at progress {moment:g}) leaves the "
+                        "student's mean and scale open, so that its probabilities would mean "
+                        "nothing. Give it labels or soft labels as well, or use squared."]
         return []
 
     def losses(

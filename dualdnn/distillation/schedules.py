@@ -91,6 +91,9 @@ class Schedule:
             found.append(f"{where}.start must lie in [0, 1), got {given['start']:g}.")
         if not 0 < given.get("end", 1) <= 1:
             found.append(f"{where}.end must lie in (0, 1], got {given['end']:g}.")
+        if self.shape == "stop" and given.get("end") == 1:
+            found.append(f"{where}.end must be below 1 for the shape stop, which is 0 from there "
+                         "on. Use the shape constant to go on to the end.")
         found += [f"{where}.{name} must be >= 0, got {given[name]:g}."
                   for name in ("initial", "final") if given.get(name, 0) < 0]
         start, end, _, _ = self._ramp()

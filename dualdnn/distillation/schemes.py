@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -53,7 +53,7 @@ class Scheme:
         """Parts without schedules: those that are off, and labels that have nothing beside them."""
         return [part for part in PARTS if part not in self.parts or len(self.parts) == 1]
 
-    def masked(self, objective: Objective) -> Objective:
+    def masked(self, objective: Objective, own: Collection[str] = ()) -> Objective:
         """The objective of a run as a student of this scheme has it.
 
         Parts that the scheme lacks are off. Where nothing is left of an objective that listens to
@@ -61,6 +61,7 @@ class Scheme:
 
         Args:
             objective: of the run, with the student's own changes.
+            own: names of these changes. A weight that the student says itself, such as 0, stays.
         """
         off = [part for part in PARTS if part not in self.parts]
         changes: dict[str, Any] = {PARTS[part][0]: 0.0 for part in off}
@@ -71,7 +72,8 @@ class Scheme:
         if self.moves_embedding:
             changes["stop_gradient"] = StopGradient(embedding=False)
         found = replace(objective, **changes)
-        if self.instead and objective.distills and not found.distills:
+        unsaid = not any(name in own for name in self.instead)
+        if self.instead and unsaid and objective.distills and not found.distills:
             return replace(found, **self.instead)
         return found
 
@@ -98,7 +100,7 @@ class Scheme:
                              f"its losses are {has}. Remove it, or choose another scheme for this "
                              "student.")
         if any(getattr(objective, name) for name in WEIGHTS) and not any(
-                getattr(self.masked(objective), name) for name in WEIGHTS):
+                getattr(self.masked(objective, own), name) for name in WEIGHTS):
             found.append(f"{where}: scheme {self.name} has {has} loss only, and its weight is 0, "
                          "so the student would learn nothing.")
         stop = objective.stop_gradient

@@ -253,7 +253,7 @@ class DualDNN(tfrs.models.Model):
         pooled: Mapping[str, Sequence[tf.Tensor]],
         step: tf.Tensor,
         towers: Sequence[str] | None = None,
-        training: bool = False,
+        training: Collection[str] = (),
         scores: tf.Tensor | None = None,
     ) -> dict[str, TowerOutput]:
         """Score a batch with every tower, or with the named ones and the teacher.
@@ -262,14 +262,15 @@ class DualDNN(tfrs.models.Model):
             pooled: of `lookup`.
             step: scalar int64, for dropout.
             towers: names; None for all.
-            training: whether to drop.
+            training: those that drop units; a teacher that has finished teaches without.
             scores: `(batch_size, members)` logits of `scored`; None where there are none.
         """
         outputs = {}
         for tower in self.towers if towers is None else towers:
             inputs = [tower_input(self._input(tower, one, pooled[one.name]))
                       for one in self.embeddings_of(tower)]
-            outputs[tower] = self.answer(tower, inputs, step, training=training, scores=scores)
+            outputs[tower] = self.answer(tower, inputs, step, training=tower in training,
+                                         scores=scores)
         return outputs
 
     def _input(self, tower: str, embedding: SharedEmbedding,
@@ -367,7 +368,7 @@ class DualDNN(tfrs.models.Model):
         """
         rows, dense, labels, weights = inputs
         outputs = self.forward(self.lookup(rows, dense), tf.constant(0, tf.int64),
-                               training=training)
+                               training=self.towers if training else ())
         losses = self.tower_losses(outputs, labels, weights)
         return tf.add_n([losses[tower]["total"] for tower in losses])
 

@@ -269,7 +269,7 @@ class TrainStep:
         with tf.GradientTape() as tape:
             tape.watch(list(current.values()))
             pooled = self._reader.pooled(towers, batch.dense, found, current)
-            outputs = model.forward(pooled, step, towers, training=True, scores=scores)
+            outputs = model.forward(pooled, step, towers, training=training, scores=scores)
             losses = model.tower_losses(outputs, batch.labels, batch.weights,
                                         consolidating=consolidating, now=now)
             totals = [losses[tower]["total"] for tower in training]

@@ -129,6 +129,12 @@ class _Fields:
     before: Sequence[str]
     now: Sequence[str]
     dim: int
+    embeddings: Sequence[str]
+
+    def is_projection(self, name: str) -> bool:
+        """Is a variable, or its slot in the optimizer, a field's matrix, see `SharedEmbedding`?"""
+        return any(f"/{embedding}_{field}_kernel" in name
+                   for embedding in self.embeddings for field in self.now)
 
     def placed(self, value: np.ndarray) -> tuple[np.ndarray, int]:
         """A matrix on the old fields as one on the new ones, and its rows that were copied."""
@@ -153,7 +159,8 @@ def _fields(model: DualDNN, tower: str, old_schema: Schema) -> _Fields:
     names = [field.name for field in old.fields]
     before = [name for name in names if name not in extra]
     return _Fields(before=before + [name for name in names if name in extra],
-                   now=first + extra, dim=model.embedding.embedding_dim)
+                   now=first + extra, dim=model.embedding.embedding_dim,
+                   embeddings=[one.name for one in model.embeddings_of(tower)])
 
 
 def _dense_variable(name: str, variable: tf.Variable, fields: _Fields | None,
@@ -173,8 +180,11 @@ def _dense_variable(name: str, variable: tf.Variable, fields: _Fields | None,
             placed, copied = fields.placed(value)
             variable.assign(placed)
             return Taken(name=name, fate=COPIED if copied == rows else PARTLY, rows=copied, of=rows)
-        # Explicit interactions, and what joins them to the output, mean other fields now.
-        if f"/{TEACHER}/" in name and "_mlp/" not in name:
+        # Explicit interactions, and what joins fields to the output without hidden layers, mean
+        # other fields now. The matrices that project a field of a size of its own stay its own.
+        of_fields = f"/{TEACHER}/" in name or ("/output/" in name and not any(
+            f"/{name.split('/')[1]}/" in one and "_mlp/" in one for one in arrays))
+        if of_fields and "_mlp/" not in name and not fields.is_projection(name):
             return initialised
     if value.shape != shape:
         return initialised

@@ -58,7 +58,7 @@ def model_of(objective=EVERYTHING, *, alone=False, dropout=0.0):
 
 
 def losses_of(model, towers=None):
-    outputs = model.forward(model.lookup(ROWS), STEP, towers, training=True)
+    outputs = model.forward(model.lookup(ROWS), STEP, towers, training=model.towers)
     return model.tower_losses(outputs, LABELS, WEIGHTS)
 
 
@@ -151,7 +151,8 @@ def test_dropout_of_the_teacher_follows_the_step_alone():
     model = model_of(dropout=0.5)
     pooled = model.lookup(ROWS)
     first, again, later, off = (
-        model.forward(pooled, tf.constant(step, tf.int64), training=training)[TEACHER].logits
+        model.forward(pooled, tf.constant(step, tf.int64),
+                      training=[TEACHER] if training else [])[TEACHER].logits
         for step, training in ((1, True), (1, True), (2, True), (1, False)))
     np.testing.assert_array_equal(first, again)
     assert np.any(first != later)

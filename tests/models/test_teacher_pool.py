@@ -26,7 +26,7 @@ def answer_of(examples, model, scores=None):
 
 def losses_of(examples, model, scores=None):
     pooled = model.lookup(examples.rows[:ROWS], examples.dense[:ROWS])
-    outputs = model.forward(pooled, STEP, scores=scores, training=True)
+    outputs = model.forward(pooled, STEP, scores=scores, training=[TEACHER])
     return model.tower_losses(outputs, tf.constant(examples.labels[:ROWS]), tf.ones(ROWS))
 
 
