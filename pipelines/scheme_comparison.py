@@ -70,7 +70,7 @@ def trained_runs(runs: Sequence[SchemeRun], console: Console) -> list[Path]:
             settings["window"] = settings_of(folders[0])["window"]
         outputs = Path(settings["paths"]["outputs"])
         folder = same_run(outputs, "train", settings, finished=True)
-        what = f"run {number} of {len(runs)}, seed {one.seed}: {', '.join(one.schemes) or TEACHER}"
+        what = f"run {number} of {len(runs)}, seed {one.seed}: {', '.join(one.schemes)}"
         if folder:
             console.print(f"{what}: trained already, {folder}", soft_wrap=True, highlight=False)
         else:

@@ -14,7 +14,7 @@ from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.best_weights import load_best_weights
 from dualdnn.training.measure import count_parameters, measure
 from dualdnn.training.scoring import Scorer
-from dualdnn.training.warm_start import warm_start
+from dualdnn.training.warm_start import _dense_variable, _Fields, warm_start
 from tests.rich_feed import KEY, open_rich
 from tests.tiny_run import EVERYTHING, build_model, build_trainer, weights_of
 
@@ -208,6 +208,40 @@ def test_a_warm_start_of_the_same_schema_copies_a_student_of_two_embeddings(exam
     for name, variable in fresh.named_variables().items():
         if name.startswith(("tower/extra/", "table/extra")) and "_l2" not in name:
             np.testing.assert_array_equal(variable.numpy(), arrays[name])
+
+
+def test_fields_of_a_size_of_their_own_keep_their_matrices_when_another_field_goes(
+        examples, run, feed, tmp_path):
+    _, trainer = run
+    arrays = {name: variable.numpy()
+              for name, variable in trainer.train_step.named_variables().items()}
+    fewer = open_rich(feed, only=[field.name for field in examples.schema.fields
+                                  if field.name != "age"])
+    fresh = build_trainer(fewer, model_of(fewer), tmp_path).train_step
+    taken = {one.name: one.fate for one in warm_start(
+        fresh, arrays, old_schema=examples.schema, old_row_map=examples.row_map,
+        new_row_map=fewer.row_map)}
+    matrices = [name for name in fresh.named_variables()
+                if "shared_city_kernel" in name or "shared_cover_kernel" in name]
+    assert len(matrices) > 2  # the slots of the optimizer too
+    for name in matrices:
+        assert taken[name] == "copied"
+        np.testing.assert_array_equal(fresh.named_variables()[name].numpy(), arrays[name])
+    # What joins fields explicitly means other fields now.
+    assert "initialised" in {fate for name, fate in taken.items() if "/teacher/" in name}
+
+
+def test_an_output_without_hidden_layers_is_not_copied_to_other_fields():
+    fields = _Fields(before=["a", "b"], now=["b", "c"], dim=1, embeddings=["shared"])
+    name = "tower/light/light/output/kernel"
+    variable = tf.Variable([[1.0], [2.0]])
+    arrays = {name: np.array([[3.0], [4.0]], np.float32)}
+    assert _dense_variable(name, variable, fields, arrays, set()).fate == "initialised"
+    np.testing.assert_array_equal(variable, [[1], [2]])
+    # Behind hidden layers it reads no fields.
+    arrays["tower/light/light_mlp/dense_0/kernel"] = np.zeros((2, 2), np.float32)
+    assert _dense_variable(name, variable, fields, arrays, set()).fate == "copied"
+    np.testing.assert_array_equal(variable, [[3], [4]])
 
 
 def test_a_rocket_student_does_not_consolidate_and_is_not_late(examples, tmp_path):

@@ -153,6 +153,8 @@ def test_distills_says_whether_the_teacher_is_heard():
     ({"hint_loss": "l1"}, r"d\.hint_loss must be one of mse, cosine, got 'l1'"),
     ({"schedule": Schedules(label_weight=Schedule(shape="steps"))},
      r"d\.schedule\.label_weight\.shape must be one of constant, .* got 'steps'"),
+    ({"label_weight": 0.0, "logit_weight": 1.0, "logit_loss": "z_scored"},
+     r"d\.logit_loss: z_scored alone \(at progress .*leaves the student's mean and scale open"),
     ({"hint_weight": 1.0}, r"hint_weight is 1 but d\.hints is empty.*such as \[\[-1,-1\]\]"),
     ({"hint_weight": 1.0, "hints": ((0,),)}, r"must be pairs .*got \[0\]"),
     ({"hint_weight": 1.0, "hints": ((2, 0),)}, r"names teacher layer 2, but .* has 2 hidden"),
@@ -167,5 +169,6 @@ def test_mistakes_name_the_setting_and_the_value(values, match):
 
 def test_sound_objectives_have_no_mistakes():
     assert EVERYTHING.mistakes("d", 2, 1) == []
+    assert replace(EVERYTHING, logit_loss="z_scored").mistakes("d", 2, 1) == []
     unused = Objective(hints=((9, 9),))
     assert unused.mistakes("d", 2, 1) == []

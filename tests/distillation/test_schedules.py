@@ -3,6 +3,7 @@ import dualdnn  # noqa: F401, I001  (first: it selects the Keras API)
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +58,7 @@ def test_a_cosine_ramp_is_half_a_wave():
      "s.final is 2, but the shape warm_up has no final; it has start. Set it to null."),
     ({"shape": "warm_up", "start": 1.0}, "s.start must lie in [0, 1), got 1."),
     ({"shape": "stop", "end": 0.0}, "s.end must lie in (0, 1], got 0."),
+    ({"shape": "stop", "end": 1.0}, "s.end must be below 1 for the shape stop, which is 0 from"),
     ({"shape": "linear", "start": 0.5, "end": 0.5},
      "s.start must be smaller than s.end (0.5), got 0.5."),
     ({"shape": "cosine", "initial": -1.0}, "s.initial must be >= 0, got -1."),
@@ -126,5 +128,8 @@ def test_consolidation_is_the_end_of_the_schedules_without_labels_and_hints():
     assert objective.consolidated() == Objective(
         label_weight=0.0, soft_label_weight=0.4, temperature=4.0, logit_loss="z_scored")
     assert Objective(hint_weight=1.0, hints=((0, 0),)).consolidated() is None
+    scaled = Objective(logit_weight=1.0, logit_loss="z_scored")
+    assert scaled.consolidated() is None  # nothing would hold the student's mean and scale
+    assert replace(scaled, soft_label_weight=0.5).consolidated().logit_loss == "z_scored"
     ended = Schedules(soft_label_weight=Schedule(shape="stop", end=0.9))
     assert Objective(soft_label_weight=1.0, schedule=ended).consolidated() is None

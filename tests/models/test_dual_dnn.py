@@ -159,6 +159,14 @@ def test_dropout_of_the_teacher_follows_the_step_alone():
     assert np.any(first != off)
 
 
+def test_a_teacher_that_has_finished_teaches_without_dropout():
+    model = model_of(dropout=0.5)
+    pooled = model.lookup(ROWS)
+    rested = model.forward(pooled, STEP, training=["light"])
+    scored = model.forward(pooled, STEP)
+    np.testing.assert_array_equal(rested[TEACHER].logits, scored[TEACHER].logits)
+
+
 def test_initial_weights_do_not_depend_on_what_else_is_in_the_model():
     lonely = model_of(Objective())
     crowded = model_of(EVERYTHING, alone=True)

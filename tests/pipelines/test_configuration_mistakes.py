@@ -394,11 +394,28 @@ def test_who_learns_a_whole_embedding_is_tuned_as_the_teacher_is(scheme):
 @pytest.mark.parametrize("distillation", ["soft_labels_and_hints", "soft_labels", "logits",
                                           "labels_only"])
 def test_a_scheme_of_the_run_goes_with_any_distillation_and_controls(scheme, distillation):
-    plan = plan_of(f"scheme={scheme}", f"distillation={distillation}", "students=[light,tiny]")
+    # Two students would each move the other's teacher.
+    names = ["light"] if scheme == "rocket_launching" else ["light", "tiny"]
+    plan = plan_of(f"scheme={scheme}", f"distillation={distillation}",
+                   f"students=[{','.join(names)}]")
     assert {one.scheme.name for one in plan.students} == {scheme}
-    assert len(plan.controls) == 4
+    assert len(plan.controls) == 2 * len(names)
     listens = distillation != "labels_only" and scheme not in ("alone", "feature_transfer")
-    assert [one.objective.distills for one in plan.students] == [listens] * 2
+    assert [one.objective.distills for one in plan.students] == [listens] * len(names)
+
+
+def test_two_students_that_move_the_teacher_need_a_run_each():
+    with pytest.raises(ConfigError, match="students light, tiny each move the teacher"):
+        plan_of("scheme=rocket_launching", "students=[light,tiny]")
+
+
+@pytest.mark.parametrize(("scheme", "weight"), [
+    ("rocket_launching", "logit_weight"), ("two_stage", "soft_label_weight")])
+def test_a_weight_of_zero_that_a_student_says_itself_stays_zero(scheme, weight):
+    (light,) = plan_of(f"student_overrides.light.scheme={scheme}",
+                       f"student_overrides.light.distillation.{weight}=0").students
+    assert getattr(light.objective, weight) == 0
+    assert light.objective.label_weight == 1
 
 
 def test_rocket_launching_follows_logits_and_moves_the_embedding():

@@ -75,14 +75,6 @@ def test_every_scheme_can_be_tuned_and_stand_there_twice():
     assert found["gentle"].moves_teacher
 
 
-def test_a_teacher_that_is_left_alone_is_there_without_students_too():
-    _, runs, plan = compared("scheme_comparison.schemes=[rocket_launching]",
-                             "scheme_comparison.baseline=rocket_launching",
-                             "scheme_comparison.seeds=[1]")
-    assert [list(run.schemes) for run in runs] == [[], ["rocket_launching"]]
-    assert plan.students == []
-
-
 @pytest.mark.parametrize(("overrides", "messages"), [
     (["scheme_comparison.schemes=[co_training,alone]", "scheme_comparison.seeds=[1,1]",
       "scheme_comparison.baseline=none", "scheme_comparison.resamples=3",
@@ -111,7 +103,10 @@ def test_a_teacher_that_is_left_alone_is_there_without_students_too():
      ["student/none.dropuot is not known"]),
     # What only one of the runs can know.
     (["+student.distillation.hint_weight=1"], ["scheme two_stage has no hint loss"]),
-    (["distillation.stop_gradient.embedding=false"], ["would not see the clean teacher"]),
+    (["distillation.stop_gradient.embedding=false"],
+     ["scheme two_stage, which starts when the teacher has finished: there is nothing to move"]),
+    (["scheme_comparison.baseline=rocket_launching"],
+     ["scheme_comparison.baseline must leave the teacher as it is", "got `rocket_launching`"]),
 ])
 def test_what_is_wrong_is_named_before_data_is_read(overrides, messages):
     with pytest.raises(ConfigError) as raised:
