@@ -37,6 +37,9 @@ def show_data(console: Console, plan: Plan, examples: Examples) -> None:
         f"{examples.row_map.num_rows:,} table rows"
         + (f"; dropped {', '.join(examples.dropped_fields)}" if examples.dropped_fields else "")
     )
+    if plan.training.consolidation_epochs and not len(split.valid):
+        console.print("no validation part: every tower trains all its passes, and students do not "
+                      "consolidate, since nothing could tell whether they get better")
     if plan.feature_lag == "0":
         console.print("data.feature_lag=0: past statistics are up to the second, which assumes a "
                       "real-time feature store at serving")

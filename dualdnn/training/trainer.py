@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -110,11 +110,7 @@ class Trainer:
     def _later(self, start: int) -> Phase:
         """The phase after the teacher's, as far as it is known; without towers there is none."""
         sound = [tower for tower, p in self.progress.items() if p.status != "diverged"]
-        settings = self.settings
-        if not len(self.examples.split.valid):
-            # Nothing could tell whether it betters a student.
-            settings = replace(settings, consolidation_epochs=0)
-        return after_teacher(self.model, sound, settings, self.steps_per_epoch, start)
+        return after_teacher(self.model, sound, self.settings, self.steps_per_epoch, start)
 
     @property
     def training_towers(self) -> list[str]:
