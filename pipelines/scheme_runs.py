@@ -42,7 +42,7 @@ class SchemeComparisonSettings:
         if name in _SCHEME_OF:
             return _SCHEME_OF[name]
         scheme = self.overrides.get(name, {}).get("scheme")
-        return scheme if scheme in SCHEMES else None
+        return scheme if isinstance(scheme, str) and scheme in SCHEMES else None
 
     def mistakes(self) -> list[str]:
         """What is wrong with the values, one sentence each."""

@@ -97,6 +97,8 @@ def test_every_scheme_can_be_tuned_and_stand_there_twice():
       "or names whose scheme_comparison.overrides.NAME.scheme is one out of co_training,"]),
     (["scheme_comparison.overrides.nobody.dropout=0.5"],
      ["scheme_comparison.overrides.nobody: nobody is no scheme; they are co_training,"]),
+    (["scheme_comparison.overrides.two_stage_soft_labels.scheme=[two_stage]"],
+     ["or names whose scheme_comparison.overrides.NAME.scheme is one out of co_training,"]),
     (["scheme_comparison.overrides.two_stage=3"],
      ["scheme_comparison.overrides.two_stage must be a mapping, got 3."]),
     (["scheme_comparison.overrides.none.dropuot=0.5"],
