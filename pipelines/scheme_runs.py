@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dualdnn.config import parse
-from dualdnn.distillation.schemes import ALONE, CO_TRAINING, FEATURE_TRANSFER, SCHEMES
+from dualdnn.distillation.schemes import ALONE, CO_TRAINING, FEATURE_TRANSFER, SCHEMES, Scheme
 from dualdnn.errors import ConfigError
 from dualdnn.evaluation.scheme_table import NONE
 from pipelines.plan import Plan, plan_from
@@ -37,12 +37,10 @@ class SchemeComparisonSettings:
     resamples: int
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    def scheme_of(self, name: str) -> str | None:
+    def scheme_of(self, name: str) -> Scheme | None:
         """The scheme behind a name of `schemes`; None where there is none."""
-        if name in _SCHEME_OF:
-            return _SCHEME_OF[name]
-        scheme = self.overrides.get(name, {}).get("scheme")
-        return scheme if isinstance(scheme, str) and scheme in SCHEMES else None
+        scheme = _SCHEME_OF.get(name, self.overrides.get(name, {}).get("scheme"))
+        return SCHEMES.get(scheme) if isinstance(scheme, str) else None
 
     def mistakes(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -65,7 +63,7 @@ class SchemeComparisonSettings:
         if self.baseline not in self.schemes:
             found.append(f"{where}.baseline must be one of the schemes {', '.join(self.schemes)}, "
                          f"got `{self.baseline}`.")
-        elif SCHEMES[self.scheme_of(self.baseline) or ALONE].moves_embedding:
+        elif (scheme := self.scheme_of(self.baseline)) and scheme.moves_embedding:
             found.append(f"{where}.baseline must leave the teacher as it is, which the table "
                          f"measures by, got `{self.baseline}`. Use {CO_TRAINING}, and read the "
                          "difference the other way round.")
@@ -116,7 +114,7 @@ def scheme_comparison_from(
     of_one_seed: list[Mapping[str, Any]] = [settings]
     if asked and base is not None and not mistakes:
         moving = [name for name in asked.schemes
-                  if SCHEMES[asked.scheme_of(name) or ""].moves_embedding]
+                  if (scheme := asked.scheme_of(name)) and scheme.moves_embedding]
         groups = [[name for name in asked.schemes if name not in moving],
                   *([name] for name in moving)]
         runs = [SchemeRun(seed=seed, schemes=group,
@@ -166,10 +164,11 @@ def _of_run(settings: Mapping[str, Any], asked: SchemeComparisonSettings,
     students = {}
     for name in schemes:
         scheme = asked.scheme_of(name)
+        assert scheme, name
         common = dict(base)
-        if scheme != FEATURE_TRANSFER and "extra_fields" in base:
+        if scheme.name != FEATURE_TRANSFER and "extra_fields" in base:
             common["extra_fields"] = []
-        students[name] = {**merged(common, asked.overrides.get(name, {})), "scheme": scheme}
+        students[name] = {**merged(common, asked.overrides.get(name, {})), "scheme": scheme.name}
     return {**settings, "seed": seed, "students": list(students), "student_configs": students,
             "student_overrides": {}, "scheme_comparison": None,
             "export": {**settings["export"], "student": None}}
