@@ -10,10 +10,10 @@ reczoo/FuxiCTR, since its package has no model zoo:
     .peers/bin/pip install fuxictr==2.3.10 torch==2.13.0
 
 All read the same rows (see `peer_exchange`), with one split for all seeds and the same embedding
-size. Every peer is tuned on the grid of `peer_tuning` with seed 1, by the log loss of the
-validation part; ours are the defaults of conf/. Test rows are handed over once, for the chosen
-settings. Differences are paired by user with 95% intervals of the bootstrap crossed with seeds,
-those of peers and ours drawn apart; p is Holm's over one table and metric.
+size. Every peer is tuned as `peer_tuning` says, by log loss and without test rows; ours are the
+defaults of conf/. Test rows are handed over once, for the chosen settings. Differences are paired
+by user with 95% intervals of the bootstrap crossed with seeds, those of peers and ours drawn
+apart; p is Holm's over one table and metric.
 
 Finished runs stay in STATE/peers and are not repeated.
 """
@@ -24,7 +24,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ import numpy as np
 import dualdnn
 from benchmarks.quality.in_process import best_logits, checked_plan, open_data, train
 from benchmarks.quality.peer_exchange import PeerRunner, key_of
-from benchmarks.quality.peer_tuning import PEERS, tuned
+from benchmarks.quality.peer_tuning import INNER_SPLITS, PEERS, finalists, inner_split, tuned
 from dualdnn.data.examples import Examples
 from dualdnn.errors import ConfigError
 from dualdnn.evaluation.metrics import auc, log_loss
@@ -50,17 +50,27 @@ class Scored:
     test: np.ndarray
 
 
-def tuned_peer(runner: PeerRunner, peer: str) -> Mapping[str, Any]:
-    """The settings with the lowest log loss on the validation part, for seed 1."""
+def tuned_peer(runner: PeerRunner, peer: str, inner: Sequence[PeerRunner]) -> Mapping[str, Any]:
+    """The finalist of the search with the lowest mean log loss over the inner splits."""
     labels = runner.examples.labels[runner.examples.split.valid]
 
     def losses_of(settings: Sequence[Mapping[str, Any]]) -> list[float]:
         runs = runner.logits(peer, settings, [1], ["train", "valid"])
         return [log_loss(labels, run["valid"]) for run in runs]
 
-    best, tried = tuned(losses_of)
+    _, tried = tuned(losses_of)
+    last = finalists(tried)
+    inner_losses = []
+    for number, one in enumerate(inner, start=1):
+        measured = one.examples.labels[one.examples.split.test]
+        runs = one.logits(peer, last, [number], ["train", "valid", "test"])
+        inner_losses.append([log_loss(measured, run["test"]) for run in runs])
+    means = np.mean(inner_losses, axis=0)
+    best = last[int(np.argmin(means))]
     record = {"peer": peer, "chosen": dict(best),
-              "tried": [{"settings": dict(one), "valid_log_loss": loss} for one, loss in tried]}
+              "tried": [{"settings": dict(one), "valid_log_loss": loss} for one, loss in tried],
+              "finalists": [{"settings": dict(one), "inner_log_loss": float(loss)}
+                            for one, loss in zip(last, means, strict=True)]}
     (runner.results / f"{peer}-tuning.json").write_text(json.dumps(record, indent=1))
     return best
 
@@ -145,18 +155,26 @@ def show(name: str, examples: Examples, ours: Mapping[str, Scored],
 def compare(name: str, overrides: Sequence[str], given: argparse.Namespace) -> None:
     """Tune every peer, then score all on the test part."""
     plan, examples = open_data(overrides)
-    results = given.state / "peers" / f"{plan.schema.name}-{key_of(examples)}"
-    runner = PeerRunner(python=given.peers_python, fuxictr=given.fuxictr, examples=examples,
-                        results=results, embedding_dim=plan.embedding.dim, threads=given.threads)
-    results.mkdir(parents=True, exist_ok=True)
-    chosen = {peer: tuned_peer(runner, peer) for peer in given.peers}
+
+    def runner_on(rows: Examples) -> PeerRunner:
+        results = given.state / "peers" / f"{plan.schema.name}-{key_of(rows)}"
+        results.mkdir(parents=True, exist_ok=True)
+        return PeerRunner(python=given.peers_python, fuxictr=given.fuxictr, examples=rows,
+                          results=results, embedding_dim=plan.embedding.dim,
+                          threads=given.threads)
+
+    runner = runner_on(examples)
+    times = examples.timestamps if plan.window.follows_time else None
+    inner = [runner_on(replace(examples, split=inner_split(examples.split, times, number)))
+             for number in range(INNER_SPLITS)]
+    chosen = {peer: tuned_peer(runner, peer, inner) for peer in given.peers}
     for peer, settings in chosen.items():
         print(f"{name}, {peer}: {json.dumps(dict(settings))}", flush=True)
     seeds = range(1, given.seeds + 1)
     peers = {peer: peer_scores(runner, peer, settings, seeds) for peer, settings in chosen.items()}
     ours: dict[str, Scored] = {}
     for teacher in given.teachers:
-        ours |= our_scores(overrides, teacher, seeds, results)
+        ours |= our_scores(overrides, teacher, seeds, runner.results)
     show(name, examples, ours, peers)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.peer_exchange import PeerRunner, fields_and_ids, key_of, write_parts
-from benchmarks.quality.peer_tuning import START, STEPS, tuned
+from benchmarks.quality.peer_tuning import START, STEPS, finalists, inner_split, tuned
 from dualdnn.data.row_map import PADDING_ROW
 from dualdnn.errors import DataError
 from tests.tiny_run import open_tiny
@@ -105,3 +105,28 @@ def test_every_step_of_the_search_starts_from_the_best_so_far():
     assert min(loss for _, loss in tried) == losses_of([best])[0]
     # A change that does not help is not kept: the step after it is without.
     assert tried[-1][0]["learning_rate"] == START["learning_rate"]
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_inner_splits_hold_no_test_row_and_differ(examples, in_order):
+    split = examples.split
+    times = examples.timestamps if in_order else None
+    known = set(np.concatenate([split.train, split.valid]).tolist())
+    found = [inner_split(split, times, number) for number in range(3)]
+    for inner in found:
+        parts = [set(part.tolist()) for part in (inner.train, inner.valid, inner.test)]
+        assert sum(map(len, parts)) == len(set.union(*parts))
+        assert set.union(*parts) <= known
+        assert len(inner.valid) == len(inner.test) == len(split.valid)
+        if in_order:
+            ends = [examples.timestamps[part] for part in (inner.train, inner.valid, inner.test)]
+            assert ends[0].max() <= ends[1].min()
+            assert ends[1].max() <= ends[2].min()
+        else:
+            assert set.union(*parts) == known
+    assert len({inner.test.tobytes() for inner in found}) == 3
+
+
+def test_finalists_are_the_best_settings_each_once():
+    tried = [({"a": 1}, 0.5), ({"a": 2}, 0.3), ({"a": 2}, 0.3), ({"a": 3}, 0.4)]
+    assert finalists(tried, 2) == [{"a": 2}, {"a": 3}]
