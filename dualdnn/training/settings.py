@@ -46,7 +46,8 @@ class TrainingSettings:
         evaluations_per_epoch: times a pass is interrupted to score the validation part.
         patience: evaluations without improvement after which a tower stops; its best weights
             are kept. Needs a validation part; without one every tower trains all epochs.
-        monitor: what improvement means on the validation part, `log_loss` or `auc`.
+        monitor: what improvement means on the validation part, `log_loss` or `auc`, weighted as
+            the training is where rows have sample weights.
         averaging: score and export the average of the weights over the last tenth of the steps.
         checkpoint_every_steps: steps between checkpoints, beside those at evaluations.
         deterministic: ask TensorFlow for deterministic kernels.

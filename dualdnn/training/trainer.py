@@ -243,29 +243,35 @@ class Trainer:
         valid, training = self.examples.split.valid, self._learning_at(self.step - 1)
         if not len(valid) or not training:
             return
-        labels = self.examples.labels[valid]
         with self.train_step.averaged():
-            self._judge_all(labels, self._scorer(self.examples.rows[valid], training,
-                                                 self.examples.dense[valid],
-                                                 self.examples.scores_at(valid)))
+            self._judge_all(self._scorer(self.examples.rows[valid], training,
+                                         self.examples.dense[valid],
+                                         self.examples.scores_at(valid)))
         # Only now: the students were scored with the table as it was.
         teacher = self.progress.get(TEACHER)
         if teacher and teacher.status == "stopped" and not self._teacher_rests:
             self._rest_on_best_teacher()
 
-    def _judge_all(self, labels: np.ndarray, scores: Mapping[str, np.ndarray]) -> None:
+    def _judge_all(self, scores: Mapping[str, np.ndarray]) -> None:
+        valid = self.examples.split.valid
+        labels = self.examples.labels[valid]
+        # What is learned is the weighted loss: odds that weights have moved, such as those of
+        # clicks weighted by watch time, would count as getting worse without them.
+        weights = None if self.examples.weights is None else self.examples.weights[valid]
         for tower, logits in scores.items():
             if not np.isfinite(logits).all():
                 self._drop(tower, "score of a validation row")
                 continue
-            values = {"log_loss": log_loss(labels, logits), "auc": auc(labels, logits)}
+            values = {"log_loss": log_loss(labels, logits, weights),
+                      "auc": auc(labels, logits, weights)}
             for metric, value in values.items():
                 if value is not None:
                     self._record(tower, "valid", metric, value)
             monitored = values[self.settings.monitor]
             if monitored is None:
-                raise DataError("the validation part holds one class only, so training.monitor="
-                                f"{self.settings.monitor} cannot be measured on it.")
+                raise DataError("the validation part holds one class only, or no sample weight, so "
+                                f"training.monitor={self.settings.monitor} cannot be measured on "
+                                "it. Give it more days or rows.")
             self._judge(tower, -monitored if self.settings.monitor == "auc" else monitored)
 
     def _judge(self, tower: str, value: float) -> None:

@@ -2,6 +2,8 @@
 
 import dualdnn  # noqa: F401, I001  (first: it selects the Keras API)
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -101,6 +103,24 @@ def test_a_stopped_student_learns_no_more(examples, tmp_path):
 def test_equal_is_not_better_and_the_first_of_equals_is_kept(examples, tmp_path):
     trainer = run_script(examples, tmp_path, {TEACHER: [2, 2, 2, 2, 2]}, patience=3)
     assert (trainer.step, trainer.progress[TEACHER].best_step) == (4, 1)
+
+
+@pytest.mark.parametrize("monitor", ["log_loss", "auc"])
+def test_a_validation_row_of_weight_0_decides_nothing(examples, tmp_path, monitor):
+    valid = examples.split.valid
+    weights, labels = np.ones(len(examples.labels), np.float32), examples.labels.copy()
+    weights[valid[::2]], labels[valid[::2]] = 0.0, 1 - labels[valid[::2]]
+
+    def curve(name, **changes):
+        data = replace(examples, **changes)
+        trainer = build_trainer(data, build_model(data, [EVERYTHING]), tmp_path / name, epochs=2,
+                                batch_size=264, monitor=monitor)
+        trainer.run()
+        return ([one for one in trainer.history if one["part"] == "valid"],
+                {tower: state.best for tower, state in trainer.progress.items()})
+
+    assert curve("a", weights=weights) == curve("b", weights=weights, labels=labels)
+    assert curve("c") != curve("d", labels=labels)
 
 
 @pytest.mark.parametrize(("monitor", "best_step"), [("log_loss", 2), ("auc", 1)])

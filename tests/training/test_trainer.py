@@ -149,7 +149,7 @@ def test_auc_as_monitor_needs_both_classes(examples, tmp_path):
     one_class = examples.split.valid[examples.labels[examples.split.valid] == 0]
     lonely = replace(examples, split=replace(examples.split, valid=one_class))
     trainer = build_trainer(lonely, build_model(lonely, []), tmp_path, monitor="auc")
-    with pytest.raises(DataError, match=r"holds one class only, so training\.monitor=auc"):
+    with pytest.raises(DataError, match=r"holds one class only, .* so training\.monitor=auc"):
         trainer.run()
 
 
