@@ -1,6 +1,6 @@
 # make run    train, evaluate and export on MovieLens-100K; again: show the finished run
 # make test   linters, types and tests, under 15 minutes
-# make prove  the long proofs and the tables that the README shows
+# make prove  the long proofs, then the tables that the README shows; hours
 # make lint   linters and types alone
 # make lock   pin what pyproject.toml asks for
 #
@@ -26,9 +26,11 @@ define NEEDS_PYTHON
 	echo "Name another one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 endef
 # Each writes one table of the README. Those of a log that nobody fetches are added by
-# make prove TWEETINGS=FOLDER.
-TABLES := benchmarks.training.throughput benchmarks.quality.core_table benchmarks.quality.feed_table \
-	benchmarks.data.readers benchmarks.data.encoding benchmarks.data.simulator benchmarks.data.large_feed \
+# make prove TWEETINGS=FOLDER; that of the peers needs an environment of its own, see
+# python -m benchmarks.quality.peers --help.
+TWEETINGS ?=
+TABLES := benchmarks.training.throughput benchmarks.quality.feed_table \
+	benchmarks.quality.hint_ablation benchmarks.data.readers benchmarks.data.encoding benchmarks.data.simulator benchmarks.data.large_feed \
 	benchmarks.daily.encode_one_day benchmarks.daily.two_hundred_days
 
 .PHONY: run test prove lint lock venv
@@ -43,6 +45,9 @@ test: lint
 prove: $(STAMP)
 	$(BIN)/python -m pytest -q -m prove
 	set -e; for table in $(TABLES); do $(BIN)/python -m $$table; done
+	$(BIN)/python -m benchmarks.quality.core_table $(if $(TWEETINGS),--tweetings $(TWEETINGS))
+	$(BIN)/python -m pipelines.train experiment=scheme_comparison \
+		window=random_fraction window.seed=1 'scheme_comparison.seeds=[1,2,3,4,5,6,7,8,9,10]'
 	test -z "$(TWEETINGS)" || $(BIN)/python -m benchmarks.quality.online_table --tweetings $(TWEETINGS)
 	test -z "$(TWEETINGS)" || $(BIN)/python -m pipelines.backtest data=movietweetings \
 		data.raw=$(TWEETINGS) start=2013-07-01 end=2013-09-05

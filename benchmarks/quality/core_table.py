@@ -3,7 +3,7 @@
 python -m benchmarks.quality.core_table [--tweetings FOLDER] [--seeds 5]
 
 Settings were chosen on validation parts and earlier time splits, but these test parts were read
-for four states of the settings on the way, so they are not untouched. Under
+for six states of the settings on the way, so they are not untouched. Under
 window=random_fraction the split follows the seed too (window.seed defaults to seed).
 """
 
