@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from dualdnn.data.examples import Examples, open_examples
 from dualdnn.data.row_map import RowMap
 from dualdnn.data.window import ChosenDays
-from dualdnn.errors import DataError
+from dualdnn.errors import ConfigError, DataError
 from dualdnn.evaluation.gate import Candidate, GateSettings, Holdout
 from dualdnn.evaluation.golden import GoldenRequest
 from dualdnn.export.champion import champion_of
@@ -121,6 +121,16 @@ def standing_version(folder: Path, state: Path, version: int) -> Standing:
                     plan=daily_plan_from(stored.about["settings"]))
 
 
+def judged_reference(path: Path) -> Mapping[str, Any]:
+    """What scores and fields looked like on the holdout of the retrain behind a version.
+
+    Fine-tuning admits the ids of the newest days, and the reference of its export is of rows that
+    come after: of another share of unseen values than a day that nobody has learned.
+    """
+    manifest = read_manifest(path)
+    return manifest.get("judged", manifest.get("reference", {}))
+
+
 def holdout_of(examples: Examples, index: np.ndarray, golden: Sequence[GoldenRequest],
                slices: Mapping[str, np.ndarray]) -> Holdout:
     """Rows for the gate.
@@ -134,9 +144,16 @@ def holdout_of(examples: Examples, index: np.ndarray, golden: Sequence[GoldenReq
     labels, training = examples.labels, examples.split.train
     return Holdout(
         labels=labels[index], groups=None if examples.groups is None else examples.groups[index],
-        slices=slices, training_rows=len(training), golden=golden,
-        training_positives=int(np.count_nonzero(labels[training])),
+        weights=examples.loss_weights(index), slices=slices, golden=golden,
+        training_rows=len(training),
+        training_positives=len(training) * _mean(labels[training], examples.loss_weights(training)),
     )
+
+
+def _mean(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """Weighted mean; 0 without rows or weight."""
+    weights = np.ones(len(values)) if weights is None else weights
+    return float(np.average(values, weights=weights)) if weights.any() else 0.0
 
 
 def candidate_from(logits: Mapping[str, np.ndarray], student: str, *, exported: Exported,
@@ -177,13 +194,66 @@ def as_champion_reads(standing: Standing, plan: DailyPlan, examples: Examples,
     return theirs, their_starts[place] + index - starts[number]
 
 
+def untaught(standing: Standing, exported: Path, state: Path, examples: Examples,
+             index: np.ndarray) -> Standing | None:
+    """The newest version up to the champion that has learned none of some rows.
+
+    Scores of learned rows are too good to be compared with. A student that goes on alone learns
+    the day that the next retrain is judged on, and so does a retrain that is run again.
+
+    Args:
+        standing: the champion.
+        exported: `exported_models/NAME`.
+        state: `paths.state/NAME`.
+        examples: of the challenger.
+        index: (n,) row numbers in `examples`.
+
+    Returns:
+        the champion itself, its offline model without what its student has learned alone, or an
+        earlier version; None where all that still have a training state have learned some of them.
+    """
+    starts = np.cumsum([0, *(day.rows for day in examples.days)])
+    number = np.searchsorted(starts, index, side="right") - 1
+    oldest = int(number.min())
+    first = (str(examples.days[oldest].day),
+             int(examples.timestamps[index[number == oldest]].min()))
+
+    def before_them(part: StoredState | StoredStudent) -> bool:
+        day, second = part.about["learned_until"]
+        return (day, int(second)) < first
+
+    while not before_them(standing.student or standing.stored):
+        version = standing.offline_version
+        if standing.student and before_them(standing.stored):
+            return replace(standing, version=version, path=exported / str(version), student=None)
+        try:
+            earlier = read_manifest(exported / str(version)).get("parent_version")
+            if earlier is None:
+                return None
+            standing = standing_version(exported, state, earlier)
+        except (ConfigError, DataError):  # removed by retention, or of other settings
+            return None
+    return standing
+
+
 def champion_candidate(standing: Standing, theirs: Examples, index: np.ndarray,
-                       latency: Mapping[int, float]) -> Candidate:
-    """The champion, scored on rows of `as_champion_reads`.
+                       latency: Mapping[int, float], learned_rate: float,
+                       name: str = Candidate.name) -> Candidate:
+    """A published version, scored on rows of `as_champion_reads`.
 
     Where its student went on alone, its teacher is of another time and row map, and is left out.
+
+    Args:
+        standing: the version.
+        theirs: the rows as it reads them.
+        index: (n,) their numbers.
+        latency: seconds a call by number of rows.
+        learned_rate: `Examples.negative_rate` of the challenger. Logits are brought to it: they
+            are trained on the negatives that were kept.
+        name: what sentences call it.
     """
     plan, student = standing.plan.towers, standing.plan.student
+    manifest = read_manifest(standing.path)
     if standing.student:
         alone = new_student_learner(plan, student, standing.stored)
         alone.load(standing.student)
@@ -194,10 +264,11 @@ def champion_candidate(standing: Standing, theirs: Examples, index: np.ndarray,
         learner.load(standing.stored)
         found = learner.score(theirs, index, [TEACHER, student])
         logits = {"student": found[student], "teacher": found[TEACHER]}
+    shift = np.float32(np.log(manifest.get("sampling_rate", 1.0) / learned_rate))
     return Candidate(
-        logits=logits,
-        reference=read_manifest(standing.path).get("reference", {}),
-        bytes=size_in_bytes(standing.path), latency=latency,
+        logits={role: values + shift for role, values in logits.items()},
+        reference=manifest.get("reference", {}), bytes=size_in_bytes(standing.path),
+        latency=latency, name=name,
     )
 
 

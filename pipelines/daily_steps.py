@@ -8,16 +8,17 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from dualdnn.data.encoding import encode_days
-from dualdnn.data.examples import Examples, open_examples
+from dualdnn.data.encoded_day import EncodedDay
+from dualdnn.data.examples import Examples, Negatives, open_examples
 from dualdnn.data.partition_checks import RecordedDay
-from dualdnn.data.row_map import build_row_map
+from dualdnn.data.row_map import RowMap, build_row_map
 from dualdnn.data.row_match import adapted
 from dualdnn.data.window import ChosenDays
 from dualdnn.evaluation.decision import Decision
@@ -28,6 +29,7 @@ from dualdnn.export.promotion import promote
 from dualdnn.export.saved_model import Exported, size_in_bytes
 from dualdnn.export.student import export_student
 from dualdnn.export.versions import read_manifest
+from dualdnn.schema import Schema
 from dualdnn.storage import atomic_folder, link_tree, write_json
 from dualdnn.training.best_weights import BestWeights
 from dualdnn.training.learner import Learner, open_state
@@ -41,8 +43,10 @@ from pipelines.challenge import (
     candidate_from,
     champion_candidate,
     holdout_of,
+    judged_reference,
     published_by,
     timed,
+    untaught,
 )
 from pipelines.daily_job import DailyJob
 from pipelines.exporting import lineage_of
@@ -83,10 +87,18 @@ def learned_notes(examples: Examples, index: np.ndarray, settings: Mapping[str, 
     seconds = examples.timestamps[index[number == newest]]
     recorded = {str(examples.days[i].day): RecordedDay.of(examples.days[i]).to_dict()
                 for i in np.unique(number)}
+    before = earlier or {}
+    negatives = zip(before.get("negatives", (0.0, 0.0)), examples.negatives(index), strict=True)
     return {
-        "settings": dict(settings), "recorded": {**(earlier or {}).get("recorded", {}), **recorded},
+        "settings": dict(settings), "recorded": {**before.get("recorded", {}), **recorded},
         "learned_until": [str(examples.days[newest].day), int(seconds.max())],
+        "negatives": [one + more for one, more in negatives],
     }
+
+
+def as_learned(examples: Examples, notes: Mapping[str, Any]) -> Examples:
+    """Examples of a model that has learned more rows than theirs, by `learned_notes`."""
+    return replace(examples, learned_negatives=Negatives(*notes["negatives"]))
 
 
 def restored(job: DailyJob, part: str, examples: Examples) -> Learner | None:
@@ -101,14 +113,14 @@ def restored(job: DailyJob, part: str, examples: Examples) -> Learner | None:
     return learner
 
 
-def going_on(job: DailyJob, standing: Standing, days: Sequence[datetime.date]
+def going_on(job: DailyJob, standing: Standing, window: ChosenDays
              ) -> tuple[Learner, list[Taken]]:
     """The champion's towers as they were left; where schema or towers changed, what fits of them.
 
     Args:
         job: the job.
         standing: the champion.
-        days: the newest, from which new fields take their ids and boundaries.
+        window: the newest days; new fields take their ids and boundaries from its training part.
 
     Returns:
         the learner, and what became of every variable; none of them where all is as it was.
@@ -118,9 +130,13 @@ def going_on(job: DailyJob, standing: Standing, days: Sequence[datetime.date]
     """
     plan, stored = job.plan.towers, standing.stored
     theirs = standing.plan.towers
-    encoded = encode_days(plan.lake, days, plan.schema, job.all_state)
-    row_map = adapted(stored.row_map, theirs.schema, plan.schema, encoded, [None] * len(encoded),
-                      job.plan.admission)
+
+    def adapt(schema: Schema, days: Sequence[EncodedDay],
+              parts: Sequence[np.ndarray | None]) -> RowMap:
+        return adapted(stored.row_map, theirs.schema, schema, days, parts, job.plan.admission)
+
+    row_map = open_examples(lake=plan.lake, schema=plan.schema, window=window,
+                            state=job.all_state, row_map=adapt).row_map
     learner = new_learner(plan, plan.schema, row_map, stored.about["num_examples"])
     arrays, live = stored.arrays(), learner.train_step.named_variables()
     if row_map is stored.row_map and {name: value.shape for name, value in arrays.items()} == {
@@ -154,8 +170,8 @@ def train_window(job: DailyJob, examples: Examples, listener: Listener) -> Learn
 
 
 def export_challenger(job: DailyJob, learner: Learner, best: BestWeights, examples: Examples,
-                      part: str, metrics: Mapping[str, Any],
-                      notes: Mapping[str, Any]) -> Exported:
+                      part: str, metrics: Mapping[str, Any], notes: Mapping[str, Any],
+                      judged: Mapping[str, Any] | None = None) -> Exported:
     """Write the student below the run folder; the learner ends with served weights in its model.
 
     Args:
@@ -166,6 +182,7 @@ def export_challenger(job: DailyJob, learner: Learner, best: BestWeights, exampl
         part: folder of the run.
         metrics: of the student on rows that it has not learned.
         notes: of `learned_notes`.
+        judged: see `judged_reference`; None where the export's own reference is that.
     """
     shutil.rmtree(job.run / part, ignore_errors=True)
     days = sorted(notes["recorded"])
@@ -175,13 +192,15 @@ def export_challenger(job: DailyJob, learner: Learner, best: BestWeights, exampl
         manifest={**lineage_of(examples, job.run), "metrics": dict(metrics), "job": job.name,
                   "days": [days[0], days[-1]], "as_of": str(job.as_of),
                   "learned_until": notes["learned_until"],
+                  **({} if judged is None else {"judged": dict(judged)}),
                   "fingerprints": {day: one["fingerprint"]
                                    for day, one in notes["recorded"].items()}})
     return exported
 
 
 def judge(job: DailyJob, standing: Standing | None, examples: Examples, exported: Exported,
-          logits: Mapping[str, np.ndarray], metrics: Mapping[str, Any]) -> Decision:
+          logits: Mapping[str, np.ndarray], metrics: Mapping[str, Any], *,
+          ids_admitted: bool) -> Decision:
     """Put the challenger before the gate, beside the champion on the same rows.
 
     Args:
@@ -191,6 +210,8 @@ def judge(job: DailyJob, standing: Standing | None, examples: Examples, exported
         exported: the challenger.
         logits: (rows_test,) by tower.
         metrics: of the towers on the test part, by tower.
+        ids_admitted: has the challenger admitted ids of the days of the holdout, as fine-tuning
+            does? Its unseen values are compared with what the champion had at the same stage.
     """
     plan, index = job.plan, examples.split.test
     if not plan.gate.enabled:
@@ -200,14 +221,35 @@ def judge(job: DailyJob, standing: Standing | None, examples: Examples, exported
         theirs, mapped = as_champion_reads(standing, plan, examples, index)
         folders["champion"] = (standing.path, theirs, mapped)
     seconds = timed(folders, plan.gate)
-    champion = champion_candidate(standing, theirs, mapped, seconds["champion"]) \
-        if standing else None
+    champion = rival = None
+    if standing:
+        rate = examples.negative_rate
+        champion = champion_candidate(standing, theirs, mapped, seconds["champion"], rate)
+        if not ids_admitted:
+            champion = replace(champion, reference=judged_reference(standing.path))
+        rival = _rival(job, standing, examples, rate)
     return decide(
         challenger=candidate_from(logits, plan.student, exported=exported, metrics=metrics,
                                   golden=plan.golden, latency=seconds["challenger"]),
-        champion=champion, settings=plan.gate, seed=plan.towers.seed,
+        champion=champion, rival=rival, settings=plan.gate, seed=plan.towers.seed,
         holdout=holdout_of(examples, index, plan.golden, known_masks(examples, index)),
     )
+
+
+def _rival(job: DailyJob, standing: Standing, examples: Examples,
+           learned_rate: float) -> Candidate | None:
+    """Whom to compare metrics with instead of a champion that has learned rows of the holdout.
+
+    None where that is the champion itself: it has learned none, or there is nobody else.
+    """
+    index = examples.split.test
+    found = untaught(standing, job.exported, job.state, examples, index)
+    if found is None or found is standing:
+        return None
+    theirs, mapped = as_champion_reads(found, job.plan, examples, index)
+    return champion_candidate(
+        found, theirs, mapped, {}, learned_rate,
+        name=f"version {found.version}, the newest that has learned none of these rows")
 
 
 def finetune_newest(job: DailyJob, learner: Learner, days: Sequence[datetime.date],
@@ -228,24 +270,28 @@ def finetune_newest(job: DailyJob, learner: Learner, days: Sequence[datetime.dat
     where = {"lake": plan.towers.lake, "schema": plan.towers.schema, "state": job.all_state}
     before = open_examples(**where, window=window, row_map=learner.row_map)
     held = before.split.test
+    trained = open_state(job.run / "trained").about
     old = learner.score(before, held)
     examples, growth = learner.open_newest(**where, window=window, admission=plan.admission)
     trainer = learner.fine_tune(examples, growth, plan.finetune.training(plan.towers.training),
                                 seed=plan.towers.seed, folder=job.run / "finetune_checkpoints",
                                 listener=listener)
     new = learner.score(examples, held)
-    notes = learned_notes(examples, examples.split.train, plan.settings,
-                          open_state(job.run / "trained").about)
+    notes = learned_notes(examples, examples.split.train, plan.settings, trained)
     keep(job, "tuned", learner, notes)
+    rate_before, examples = as_learned(before, trained).negative_rate, as_learned(examples, notes)
     report = json.loads((job.run / "measured.json").read_text())
     exported = export_challenger(job, learner, learner.best(), examples, "candidate",
-                                 report["students"][plan.student], notes)
+                                 report["students"][plan.student], notes,
+                                 judged=judged_reference(Path(report["path"])))
     student = {"student": new[plan.student]}
     decision = decide(
         challenger=candidate_from({plan.student: student["student"]}, plan.student,
                                   exported=exported, metrics={}, golden=plan.golden, latency={}),
-        champion=Candidate(logits={"student": old[plan.student]}),
+        champion=Candidate(logits={"student": old[plan.student] + np.float32(
+            np.log(rate_before / examples.negative_rate))}),
         holdout=Holdout(labels=examples.labels[held], golden=plan.golden,
+                        weights=examples.loss_weights(held),
                         groups=None if examples.groups is None else examples.groups[held]),
         settings=plan.gate.only(*_LAST_RULES), seed=plan.towers.seed)
     return {

@@ -13,12 +13,13 @@ from omegaconf import DictConfig
 from dualdnn.data.window import ChosenDays
 from dualdnn.errors import DataError
 from dualdnn.tracking import TensorBoardWriter
-from pipelines.challenge import Standing, standing_champion
+from pipelines.challenge import Standing, judged_reference, standing_champion
 from pipelines.compose import resolved
 from pipelines.daily_days import newest_days
 from pipelines.daily_end import conclude, show_end
 from pipelines.daily_job import DailyJob, daily_job
 from pipelines.daily_steps import (
+    as_learned,
     export_challenger,
     going_on,
     judge,
@@ -74,7 +75,7 @@ def _finetune(job: DailyJob, record: RunRecord, standing: Standing,
     """Learn the new samples but the newest of them, meet the champion on these."""
     plan, run = job.plan, job.run
     window = ChosenDays(train=days, after=after, test_share=plan.finetune.held_back)
-    learner, taken = going_on(job, standing, days)
+    learner, taken = going_on(job, standing, window)
     examples, growth = learner.open_newest(
         lake=plan.towers.lake, schema=plan.towers.schema, window=window, state=job.all_state,
         admission=plan.admission)
@@ -87,12 +88,14 @@ def _finetune(job: DailyJob, record: RunRecord, standing: Standing,
             seed=plan.towers.seed, folder=run / "checkpoints", listener=listener)
     notes = learned_notes(examples, examples.split.train, plan.settings, standing.stored.about)
     keep(job, "tuned", learner, notes)
+    examples = as_learned(examples, notes)
     best = learner.best()
     sections, logits = measured_sections(plan.towers, learner.model, best, examples)
     towers = {"teacher": sections["teacher"], **sections["students"]}
     exported = export_challenger(job, learner, best, examples, "candidate",
-                                 towers[plan.student], notes)
-    decision = judge(job, standing, examples, exported, logits, towers)
+                                 towers[plan.student], notes,
+                                 judged=judged_reference(standing.path))
+    decision = judge(job, standing, examples, exported, logits, towers, ids_admitted=True)
     report: dict[str, Any] = {
         "findings": findings, "warm_start": {
             "version": standing.version, "variables": [one.to_dict() for one in taken]},

@@ -12,7 +12,7 @@ from pipelines.build import alone
 from pipelines.challenge import Standing
 from pipelines.daily_end import conclude
 from pipelines.daily_job import DailyJob
-from pipelines.daily_steps import judge, learned_notes
+from pipelines.daily_steps import as_learned, judge, learned_notes
 from pipelines.present import show_data
 from pipelines.record import RunRecord
 from pipelines.reporting import measured_sections
@@ -37,12 +37,14 @@ def finetune_student(job: DailyJob, record: RunRecord, standing: Standing,
     earlier = standing.student or standing.stored
     notes = learned_notes(examples, examples.split.train, plan.settings, earlier.about)
     keep_student(job.run / "tuned", standing, learner, notes)
+    examples = as_learned(examples, notes)
     steps, best = learner.steps - first_step, learner.best()
     sections, logits = measured_sections(alone(plan.towers, plan.student), learner.model, best,
                                          examples)
     exported = export_alone(job, standing, learner, best, examples, lake,
                             sections["students"][plan.student], notes)
-    decision = judge(job, standing, examples, exported, logits, sections["students"])
+    decision = judge(job, standing, examples, exported, logits, sections["students"],
+                     ids_admitted=True)
     conclude(job, record, decision, candidate=Path(exported.path), part="tuned",
              sections=sections, report={
                  "findings": findings,

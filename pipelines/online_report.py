@@ -101,7 +101,8 @@ def show_online(console: Console, run: Path, report: Mapping[str, Any]) -> None:
             by_day.setdefault(row["day"], []).append(row)
         for day, rows in by_day.items():
             table.add_row(day, f"{rows[0]['rows']:,}",
-                          *(_shown(row[metric]) for row in rows for metric in _METRICS[:2]))
+                          *(_shown(row.get(metric)) for row in rows
+                                              for metric in _METRICS[:2]))
         table.add_section()
         first = next(iter(found.values()))
         table.add_row("all", f"{first['rows']:,}", *(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dualdnn.data.dropped_files import DroppedFile, as_lake, day_of
-from dualdnn.data.examples import Examples, open_examples
+from dualdnn.data.examples import Examples, Negatives, open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.window import ChosenDays
 from dualdnn.errors import DataError
@@ -39,6 +39,8 @@ from pipelines.student_alone import export_alone, keep_student, student_learner
 
 # Models by name in the progressive validation.
 ONLINE, PUBLISHED, OFFLINE = "online", "published", "offline"
+# Seconds by which the clock of whoever writes files may be ahead.
+_CLOCKS_APART = 86_400
 
 
 @dataclass
@@ -47,6 +49,7 @@ class _Round:
 
     scored: list[ScoredRows] = field(default_factory=list)
     masks: list[dict[str, np.ndarray]] = field(default_factory=list)
+    weights: list[np.ndarray] = field(default_factory=list)
     histograms: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, list[int]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
@@ -128,6 +131,7 @@ class OnlineStudent:
         self.after = int(about.get("after", about["learned_until"][1]))
         self._until: list[Any] = list(about["learned_until"])
         self._learned: list[int] = list(about.get("learned", (0, 0)))
+        self._negatives = Negatives(*about.get("negatives", (0.0, 0.0)))
         self._files: dict[str, list[int]] = dict(about.get("files", {}))
         self._published = ServedStudent(standing.path)
         self._offline = self._published if self.offline_version == self.version else (
@@ -174,6 +178,10 @@ class OnlineStudent:
             NonFiniteError: a loss became NaN; call `give_up` with the file.
         """
         newest = file.newest(self._job.plan.towers.schema.timestamp)
+        if newest is not None and newest > time.time() + _CLOCKS_APART:
+            # Rows of ids would expire by that day, and every later row would count as learned.
+            raise DataError(f"{file.path} holds a row of {day_of(newest)}, which is not yet by the "
+                            "clock of this machine. Correct the clock of the writer.")
         if newest is not None and newest <= self.after:
             self._files[file.path.name] = file.signature
             return None
@@ -197,7 +205,7 @@ class OnlineStudent:
         where: dict[str, Any] = {
             "lake": lake, "schema": plan.towers.schema, "state": lake.path / "state",
             "window": ChosenDays(train=[day])}
-        before = open_examples(**where, row_map=self._learner.row_map)
+        before = self._as_learned(open_examples(**where, row_map=self._learner.row_map))
         index = np.flatnonzero(before.timestamps > self.after)
         index = index[np.argsort(before.timestamps[index], kind="stable")]
         published = open_examples(**where, row_map=self._standing.row_map)
@@ -215,11 +223,19 @@ class OnlineStudent:
         self._until = [str(day_of(until)), until]
         rows, positives = self._learned
         self._learned = [rows + len(index), positives + int(scored.labels.sum())]
+        self._negatives = Negatives(*(one + more for one, more in zip(
+            self._negatives, examples.negatives(index), strict=True)))
         self._round.scored.append(scored)
         self._round.masks.append(known_masks(before, index))
-        self._round.histograms.append(
-            reference_histograms(before, index, sigmoid(scored.logits[ONLINE])))
+        weights = before.loss_weights(index)
+        self._round.weights.append(np.ones(len(index)) if weights is None else weights)
+        self._round.histograms.append(reference_histograms(
+            before, index, sigmoid(scored.logits[ONLINE] + np.log(before.negative_rate))))
         return scored, _Newest(lake=lake, examples=examples, published=published)
+
+    def _as_learned(self, examples: Examples) -> Examples:
+        """Examples of a student that has learned more negatives than theirs."""
+        return dataclasses.replace(examples, learned_negatives=self._negatives)
 
     # --- publication ---
 
@@ -248,8 +264,8 @@ class OnlineStudent:
         keep_student(tuned, self._standing, self._learner, notes)
         metrics = evaluate_scores(rows.labels, rows.logits[ONLINE], groups=rows.groups)
         exported = export_alone(job, self._standing, self._learner, self._learner.best(),
-                                self._newest.examples, self._newest.lake, metrics, notes,
-                                summed_histograms(self._round.histograms))
+                                self._as_learned(self._newest.examples), self._newest.lake,
+                                metrics, notes, summed_histograms(self._round.histograms))
         decision = self._judged(exported, rows, metrics)
         if not decision.accepted:
             self.give_up()
@@ -288,6 +304,8 @@ class OnlineStudent:
         seconds = timed({"challenger": (exported.path, newest.examples, every),
                          "champion": (self._standing.path, newest.published, every)}, plan.gate)
         learned, positives = self._learned
+        rates = [read_manifest(path)["sampling_rate"]
+                 for path in (self._standing.path, exported.path)]
         return decide(
             challenger=Candidate(
                 logits={"student": rows.logits[ONLINE]}, metrics={"student": metrics},
@@ -296,11 +314,13 @@ class OnlineStudent:
                 golden=answer_requests(exported.path,
                                        {one.name: one.request for one in plan.golden})),
             champion=Candidate(
-                logits={"student": rows.logits[PUBLISHED]}, latency=seconds["champion"],
+                logits={"student": rows.logits[PUBLISHED]
+                        + np.float32(np.log(rates[0] / rates[1]))}, latency=seconds["champion"],
                 reference=read_manifest(self._standing.path).get("reference", {}),
                 bytes=size_in_bytes(self._standing.path)),
             holdout=Holdout(
                 labels=rows.labels, groups=rows.groups, slices=self._round.slices(),
+                weights=np.concatenate(self._round.weights),
                 training_rows=learned, training_positives=positives, golden=plan.golden),
             settings=_followed(plan.gate), seed=plan.towers.seed)
 
@@ -308,7 +328,8 @@ class OnlineStudent:
 
     def _notes(self) -> dict[str, Any]:
         return {"files": {**self._files, **self._round.files}, "after": self.after,
-                "learned_until": self._until, "learned": self._learned}
+                "learned_until": self._until, "learned": self._learned,
+                "negatives": list(self._negatives)}
 
     def forget_all_but(self, names: set[str]) -> None:
         """Forget files that are no longer in the folder."""

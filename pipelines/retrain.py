@@ -80,7 +80,8 @@ def _passed_gate(job: DailyJob, standing: Standing | None, learner: Learner,
         towers = {"teacher": sections["teacher"], **sections["students"]}
         exported = export_challenger(job, learner, best, examples, "challenger",
                                      towers[job.plan.student], notes)
-        decision = judge(job, standing, examples, exported, logits, towers)
+        decision = judge(job, standing, examples, exported, logits, towers,
+                         ids_admitted=False)
         write_json(known, {**sections, "path": str(exported.path), "gate": decision.to_dict()})
     sections = json.loads(known.read_text())
     return sections, Decision.from_dict(sections.pop("gate"))

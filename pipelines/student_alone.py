@@ -16,7 +16,7 @@ from dualdnn.storage import atomic_folder, link_tree
 from dualdnn.training.best_weights import BestWeights
 from dualdnn.training.student_learner import StudentLearner
 from pipelines.build import new_student_learner
-from pipelines.challenge import STUDENT_PART, Standing
+from pipelines.challenge import STUDENT_PART, Standing, judged_reference
 from pipelines.daily_job import DailyJob
 from pipelines.daily_plan import DailyPlan
 from pipelines.exporting import lineage_of
@@ -104,5 +104,6 @@ def export_alone(job: DailyJob, standing: Standing, learner: StudentLearner, bes
         manifest={**lineage_of(examples, job.run), "metrics": dict(metrics), "job": job.name,
                   "scope": "student", "offline_version": standing.offline_version,
                   "changed_rows": learner.changed_rows, "as_of": str(job.as_of),
+                  "judged": dict(judged_reference(standing.path)),
                   "learned_until": notes["learned_until"]})
     return exported

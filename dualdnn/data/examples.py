@@ -28,6 +28,18 @@ _IN_MEMORY_BYTES = 2**30
 RowMapMaker = Callable[[Schema, Sequence[EncodedDay], Sequence[np.ndarray | None]], RowMap]
 
 
+class Negatives(NamedTuple):
+    """Rows with label 0 in a log that holds a sample of them.
+
+    Attributes:
+        kept: those in the log.
+        stand_for: those before sampling, each row for 1 / its rate.
+    """
+
+    kept: float
+    stand_for: float
+
+
 class Batch(NamedTuple):
     """Examples as a training step takes them.
 
@@ -64,6 +76,8 @@ class Examples:
         fingerprint: hex digest of the days' contents.
         scores: (num_examples, members) float32 logits of finished models, which the teacher alone
             reads, or None.
+        learned_negatives: see `negatives`, of all rows that the model has learned; None for those
+            of the training part.
     """
 
     schema: Schema
@@ -79,6 +93,7 @@ class Examples:
     dropped_fields: list[str]
     fingerprint: str
     scores: np.ndarray | None = None
+    learned_negatives: Negatives | None = None
 
     @cached_property
     def timestamps(self) -> np.ndarray:
@@ -107,16 +122,38 @@ class Examples:
 
     @property
     def negative_rate(self) -> float:
-        """The mean probability with which a negative of the training part was kept; 1 without.
+        """The mean probability with which a negative that was learned was kept; 1 without.
 
         Over the negatives before sampling, each row standing for 1 / rate of them: that is the
         harmonic mean over those that were kept.
         """
+        if isinstance(self.schema.sampling_rate, int | float):
+            return float(self.schema.sampling_rate)
+        kept, stand_for = self.learned_negatives or self.negatives(self.split.train)
+        return kept / stand_for if stand_for else 1.0
+
+    def negatives(self, index: np.ndarray) -> Negatives:
+        """How many of these rows are negatives, and how many before sampling they stand for."""
         if self.sampling_rates is None:
-            return 1.0
-        train = self.split.train
-        rates = self.sampling_rates[train[self.labels[train] == 0]].astype(np.float64)
-        return float(len(rates) / np.sum(1.0 / rates)) if len(rates) else 1.0
+            return Negatives(0.0, 0.0)
+        rates = self.sampling_rates[index[self.labels[index] == 0]].astype(np.float64)
+        return Negatives(float(len(rates)), float(np.sum(1.0 / rates)))
+
+    def loss_weights(self, index: np.ndarray) -> np.ndarray | None:
+        """(n,) what these rows would weigh in the losses of what was learned; None for all alike.
+
+        A negative that was kept at another rate than those that were learned stands for more of
+        them, or fewer.
+        """
+        weights = None if self.weights is None else self.weights[index].astype(np.float64)
+        if self.sampling_rates is None:
+            return weights
+        counts = np.where(self.labels[index] == 0,
+                          self.negative_rate / self.sampling_rates[index].astype(np.float64), 1.0)
+        # Rates are float32: one that is the same everywhere changes nothing.
+        if np.allclose(counts, 1.0, rtol=1e-6):
+            return weights
+        return counts if weights is None else weights * counts
 
     def columns(self, name: str) -> slice:
         """Where a field's cells stand in `rows`."""
@@ -203,16 +240,21 @@ def open_examples(
         given = np.array([v for day in chosen for v in lake.read_column(day, window.column)],
                          object)
     split = window.split(of_day, timestamps, given)
+    weights = np.concatenate([day.array("weights") for day in opened]) if schema.weight else None
     if isinstance(row_map, RowMap):
         check_made_for(row_map, kept)
     else:
-        if not len(split.train):
-            raise DataError(f"the window leaves no row to train on: {starts[-1]} rows in all.")
+        # A row of weight 0 is left out: of ids and boundaries as of the losses.
+        learned = split.train if weights is None else split.train[weights[split.train] > 0]
+        if not len(learned):
+            raise DataError(f"the window leaves no row to train on: {starts[-1]} rows in all"
+                            + (", those of the training part with weight 0."
+                               if len(split.train) else "."))
         parts: list[np.ndarray | None] = []
         for start, stop in itertools.pairwise(starts):
-            low, high = np.searchsorted(split.train, (start, stop))
+            low, high = np.searchsorted(learned, (start, stop))
             whole = high - low == stop - start
-            parts.append(None if whole else split.train[low:high] - start)
+            parts.append(None if whole else learned[low:high] - start)
         row_map = row_map(kept, opened, parts)
 
     total = int(starts[-1])
@@ -224,8 +266,7 @@ def open_examples(
     return Examples(
         schema=kept, days=opened, split=split, row_map=row_map, rows=rows, dense=dense,
         labels=np.concatenate([day.array("labels") for day in opened]).astype(np.float32),
-        weights=np.concatenate([day.array("weights") for day in opened])
-        if schema.weight else None,
+        weights=weights,
         groups=np.concatenate([day.array("groups") for day in opened]) if schema.group else None,
         sampling_rates=_sampling_rates(schema, opened, total), dropped_fields=dropped,
         fingerprint=_fingerprint(opened, row_map),

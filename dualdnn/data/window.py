@@ -331,15 +331,29 @@ class ChosenDays:
         return wanted
 
     def split(self, days: np.ndarray, timestamps: np.ndarray, given: np.ndarray | None) -> Split:
-        """See `Window.split`. Rows of one second stay on one side of `after`."""
+        """See `Window.split`. Rows of one second stay on one side of `after` and of the cut.
+
+        Else the version that has learned the rows before the cut would never learn those of its
+        second behind it. Only a log of a single second is cut inside it.
+        """
         in_train = np.isin(days, np.array(self.train, "datetime64[D]"))
         if self.after is not None:
             day, second = np.datetime64(self.after[0]), self.after[1]
             in_train &= (days > day) | ((days == day) & (timestamps > second))
         train = np.flatnonzero(in_train)
         newest = train[np.lexsort((timestamps[train], days[train]))]
-        held = newest[len(newest) - round(len(newest) * self.test_share):]
+        held = newest[self._cut(days[newest], timestamps[newest]):]
         in_test = np.isin(days, np.array(self.test, "datetime64[D]"))
         in_test[held], in_train[held] = True, False
         return Split(train=np.flatnonzero(in_train), valid=np.zeros(0, np.int64),
                      test=np.flatnonzero(in_test))
+
+    def _cut(self, days: np.ndarray, timestamps: np.ndarray) -> int:
+        """Where the held back rows begin, among rows in order."""
+        wanted = len(days) - round(len(days) * self.test_share)
+        if wanted == len(days):
+            return wanted
+        starts = 1 + np.flatnonzero((days[1:] != days[:-1]) | (timestamps[1:] != timestamps[:-1]))
+        if not len(starts):
+            return wanted
+        return int(starts[min(int(np.searchsorted(starts, wanted)), len(starts) - 1)])

@@ -33,10 +33,11 @@ def logits_by_strength(examples: Examples) -> np.ndarray:
     split = examples.split
     train, test = one_hot(examples, split.train), one_hot(examples, split.test)
     labels = examples.labels[split.train].astype(np.float64)
+    counts = None if examples.weights is None else examples.weights[split.train].astype(np.float64)
     weights = np.zeros(train.shape[1] + 1)
     found = np.zeros((len(STRENGTHS), len(split.test)))
     for number in reversed(range(len(STRENGTHS))):
-        weights = fitted_weights(train, labels, STRENGTHS[number], weights)
+        weights = fitted_weights(train, labels, STRENGTHS[number], weights, counts)
         found[number] = test @ weights[:-1] + weights[-1]
     return found
 

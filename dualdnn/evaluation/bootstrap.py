@@ -84,6 +84,7 @@ def bootstrap(
     *,
     metric: str,
     factors: Sequence[ArrayLike] = (),
+    weights: ArrayLike | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate | None:
@@ -101,6 +102,7 @@ def bootstrap(
         metric: `auc`, `log_loss` or `calibration` (mean predicted / mean observed).
         factors: each (n,), what is drawn: users, days; without any, single rows. All rows of a
             value belong together; give those without a user different values.
+        weights: (n,) >= 0 of the rows; None for equal ones.
         resamples: draws.
         seed: of the draws.
 
@@ -119,17 +121,18 @@ def bootstrap(
     if second is not None and first.shape != second.shape:
         raise DataError(f"both models must be scored on the same rows, got scores of shape "
                         f"{first.shape} and {second.shape}. Score the holdout with both.")
-    values = _values(labels, first, second, metric)
+    y = np.asarray(labels, np.float64)
+    w = np.ones_like(y) if weights is None else np.asarray(weights, np.float64)
+    values = _values(y, first, second, metric, w)
     if values is None:
         return None
-    y = np.asarray(labels, np.float64)
     given = [np.asarray(factor) for factor in factors] or [np.arange(y.size)]
     if wrong := [factor.shape for factor in given if factor.shape != y.shape]:
         raise DataError(f"a factor must have shape {y.shape} like the labels, got {wrong[0]}. "
                         "Pass one value per row.")
     coded = [np.unique(factor, return_inverse=True)[1] for factor in given]
     clusters = min(int(code.max()) + 1 for code in coded)
-    spread = _spread_over(coded, _statistic(y, first, second, metric), resamples, seed)
+    spread = _spread_over(coded, _statistic(y, w, first, second, metric), resamples, seed)
     between = float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
     if spread is None:
         return Estimate(value=float(values.mean()), error=None, degrees=0, clusters=clusters)
@@ -141,16 +144,16 @@ def bootstrap(
                     degrees=total**2 / doubt if doubt else clusters - 1)
 
 
-def _values(labels: ArrayLike, first: Floats, second: Floats | None,
-            metric: str) -> Floats | None:
+def _values(labels: Floats, first: Floats, second: Floats | None, metric: str,
+            weights: Floats) -> Floats | None:
     """(seeds,) exact values, or differences."""
 
     def of(logits: Floats) -> float | None:
         if metric == "calibration":
             # An infinite logit is a sound probability, but not a sound score.
             log_loss(labels, logits)
-            return calibration(labels, sigmoid(logits))
-        return auc(labels, logits) if metric == "auc" else log_loss(labels, logits)
+            return calibration(labels, sigmoid(logits), weights)
+        return (auc if metric == "auc" else log_loss)(labels, logits, weights)
 
     scores = [first] if second is None else [first, second]
     found = [[of(logits) for logits in by_seed] for by_seed in scores]
@@ -163,16 +166,18 @@ def _values(labels: ArrayLike, first: Floats, second: Floats | None,
 Statistic = Callable[[NDArray[np.int64], int, Floats], Floats]
 
 
-def _statistic(y: Floats, first: Floats, second: Floats | None, metric: str) -> Statistic:
+def _statistic(y: Floats, w: Floats, first: Floats, second: Floats | None,
+               metric: str) -> Statistic:
     """From (n,) clusters, their number and (resamples, clusters) draws to (resamples,) values."""
     signed = [(1.0, first)] if second is None else [(1.0, first), (-1.0, second)]
     if metric == "auc":
-        return lambda cluster, size, draws: _auc_draws(y, signed, cluster, size, draws)
+        return lambda cluster, size, draws: _auc_draws(y, w, signed, cluster, size, draws)
     if metric == "log_loss":
-        rows = sum(sign * np.logaddexp(0.0, (1 - 2 * y) * z).mean(axis=0) for sign, z in signed)
-        over = np.ones_like(y)
+        rows = sum(sign * w * np.logaddexp(0.0, (1 - 2 * y) * z).mean(axis=0)
+                   for sign, z in signed)
+        over = w
     else:
-        rows, over = sum(sign * sigmoid(z).mean(axis=0) for sign, z in signed), y
+        rows, over = sum(sign * w * sigmoid(z).mean(axis=0) for sign, z in signed), w * y
 
     def ratio(cluster: NDArray[np.int64], size: int, draws: Floats) -> Floats:
         above = draws @ np.bincount(cluster, rows, size)
@@ -182,19 +187,20 @@ def _statistic(y: Floats, first: Floats, second: Floats | None, metric: str) -> 
     return ratio
 
 
-def _auc_draws(y: Floats, signed: Sequence[tuple[float, Floats]], cluster: NDArray[np.int64],
-               size: int, draws: Floats) -> Floats:
+def _auc_draws(y: Floats, w: Floats, signed: Sequence[tuple[float, Floats]],
+               cluster: NDArray[np.int64], size: int, draws: Floats) -> Floats:
     pairs = np.zeros((size, size))
     for sign, by_seed in signed:
         for logits in by_seed:
-            pairs += sign / len(by_seed) * pair_counts(y, logits, cluster, size)
-    positives, negatives = (np.bincount(cluster, one, size) for one in (y, 1 - y))
+            pairs += sign / len(by_seed) * pair_counts(y, logits, cluster, size, w)
+    positives, negatives = (np.bincount(cluster, w * one, size) for one in (y, 1 - y))
     below = (draws @ positives) * (draws @ negatives)
     above = ((draws @ pairs) * draws).sum(axis=1)
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
-def pair_counts(y: Floats, logits: Floats, cluster: NDArray[np.int64], size: int) -> Floats:
+def pair_counts(y: Floats, logits: Floats, cluster: NDArray[np.int64], size: int,
+                weights: Floats | None = None) -> Floats:
     """M[a, b]: pairs of a positive of cluster a above a negative of cluster b, ties one half.
 
     Args:
@@ -202,6 +208,7 @@ def pair_counts(y: Floats, logits: Floats, cluster: NDArray[np.int64], size: int
         logits: (n,); more than 2,048 levels of them are put together.
         cluster: (n,) 0 to size - 1.
         size: clusters.
+        weights: (n,) of the rows: a pair counts the product of both; None for equal ones.
 
     Returns:
         (size, size).
@@ -213,7 +220,8 @@ def pair_counts(y: Floats, logits: Floats, cluster: NDArray[np.int64], size: int
         middle = np.cumsum(rows) - (rows + 1) // 2
         level, levels = (middle * _MOST_LEVELS // len(y))[level], _MOST_LEVELS
     place = cluster * levels + level
-    positive, negative = (np.bincount(place, one, size * levels).reshape(size, levels)
+    w = np.ones_like(y) if weights is None else weights
+    positive, negative = (np.bincount(place, w * one, size * levels).reshape(size, levels)
                           for one in (y, 1 - y))
     return positive @ (np.cumsum(negative, axis=1) - negative / 2).T
 

@@ -41,6 +41,7 @@ def decide(
     champion: Candidate | None,
     holdout: Holdout,
     settings: GateSettings,
+    rival: Candidate | None = None,
     seed: int = 0,
 ) -> Decision:
     """Look at every rule and say whether the challenger may be published.
@@ -54,6 +55,8 @@ def decide(
         champion: the published version, scored on the same rows; None if there is none yet.
         holdout: rows that neither has learned.
         settings: the rules; `GateSettings.only` for a part of them.
+        rival: whose metrics to compare with, where the champion has learned rows of the holdout;
+            None for the champion's.
         seed: of the draws behind the intervals.
 
     Raises:
@@ -62,8 +65,8 @@ def decide(
     """
     if not settings.enabled:
         return Decision(accepted=True, first_version=champion is None, enabled=False)
-    case = Case(challenger=challenger, champion=champion, holdout=holdout, settings=settings,
-                level=settings.level, seed=seed)
+    case = Case(challenger=challenger, champion=champion, rival=rival or champion,
+                holdout=holdout, settings=settings, level=settings.level, seed=seed)
     case.check()
     intervals = max(1, gate_metric_rules.interval_count(settings, case))
     case = dataclasses.replace(case, level=1 - (1 - settings.level) / intervals)

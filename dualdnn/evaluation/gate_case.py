@@ -31,6 +31,7 @@ class Candidate:
         bytes: of the exported student.
         parity_max_abs: largest difference of a probability between exported graph and memory.
         golden: the student's probability by the name of the golden request.
+        name: what sentences call it.
     """
 
     logits: Mapping[str, np.ndarray]
@@ -40,6 +41,7 @@ class Candidate:
     bytes: int | None = None
     parity_max_abs: float | None = None
     golden: Mapping[str, float] = field(default_factory=dict)
+    name: str = "the champion"
 
     def finite(self, tower: str) -> bool:
         """Was the tower scored, and is every score a number?"""
@@ -53,17 +55,19 @@ class Holdout:
     Attributes:
         labels: (rows,) 0 or 1.
         groups: (rows,) users, what the intervals draw; None draws single rows.
+        weights: (rows,) that the losses of training would give them; None for equal ones.
         slices: (rows,) booleans by name of the slice.
         training_rows: rows that the challenger was trained on.
-        training_positives: those with label 1.
+        training_positives: those with label 1, in the share that they have by weight.
         golden: requests with a band for the answer.
     """
 
     labels: np.ndarray
     groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
     slices: Mapping[str, np.ndarray] = field(default_factory=dict)
     training_rows: int | None = None
-    training_positives: int | None = None
+    training_positives: float | None = None
     golden: Sequence[GoldenRequest] = ()
 
     @property
@@ -76,6 +80,21 @@ class Holdout:
         """Rows with label 1."""
         return int(np.count_nonzero(self.labels))
 
+    @property
+    def rate(self) -> float:
+        """Share of label 1, by weight; 0 without rows or weight."""
+        if self.weights is None:
+            return self.positives / self.rows if self.rows else 0.0
+        total = float(self.weights.sum())
+        return float((self.weights * self.labels).sum()) / total if total else 0.0
+
+    @property
+    def design_effect(self) -> float:
+        """How many times the variance of a mean is that of equal weights (Kish 1965), >= 1."""
+        if self.weights is None or not self.weights.any():
+            return 1.0
+        return float(self.rows * np.square(self.weights).sum() / self.weights.sum() ** 2)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -84,6 +103,8 @@ class Case:
     Attributes:
         challenger: the new version.
         champion: the published one, or None.
+        rival: whose metrics the challenger's are compared with: the champion or, where that has
+            learned rows of the holdout, an older version.
         holdout: the rows.
         settings: of the gate.
         level: confidence of each interval.
@@ -92,6 +113,7 @@ class Case:
 
     challenger: Candidate
     champion: Candidate | None
+    rival: Candidate | None
     holdout: Holdout
     settings: GateSettings
     level: float
@@ -105,9 +127,11 @@ class Case:
         """
         rows = self.holdout.rows
         named = {f"slice `{name}`": mask for name, mask in self.holdout.slices.items()}
-        if self.holdout.groups is not None:
-            named["groups"] = self.holdout.groups
-        for who, version in (("challenger", self.challenger), ("champion", self.champion)):
+        for name in ("groups", "weights"):
+            if (given := getattr(self.holdout, name)) is not None:
+                named[name] = given
+        for who, version in (("challenger", self.challenger), ("champion", self.champion),
+                             ("rival", self.rival)):
             if version is not None:
                 named.update({f"{tower} of the {who}": logits
                               for tower, logits in version.logits.items()})
@@ -142,11 +166,12 @@ class Case:
                  against: np.ndarray | None = None) -> Estimate | None:
         """A metric of a tower of the challenger, less that of the logits `against`."""
         chosen = slice(None) if mask is None else mask
-        groups = self.holdout.groups
+        groups, weights = self.holdout.groups, self.holdout.weights
         return bootstrap(
             self.holdout.labels[chosen], self.challenger.logits[tower][chosen],
             None if against is None else against[chosen], metric=metric,
             factors=() if groups is None else (groups[chosen],),
+            weights=None if weights is None else weights[chosen],
             resamples=self.settings.resamples, seed=self.seed)
 
     def interval(self, estimate: Estimate) -> tuple[float, float]:

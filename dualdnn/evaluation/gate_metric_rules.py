@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from dualdnn.evaluation.decision import Reason
-from dualdnn.evaluation.gate_case import Case, chosen_slices, is_on
+from dualdnn.evaluation.gate_case import Candidate, Case, chosen_slices, is_on
 from dualdnn.evaluation.gate_limits import Comparison, SliceComparison
 from dualdnn.evaluation.gate_settings import GateSettings
 from dualdnn.evaluation.metrics import ReliabilityBin, auc, ece, log_loss, sigmoid
@@ -22,9 +22,9 @@ def interval_count(settings: GateSettings, case: Case) -> int:
     count = 0
     for rule in (settings.beats_constant, settings.calibration):
         count += len(towers & set(rule.towers)) if is_on(rule) else 0
-    if case.champion is None:
+    if case.rival is None:
         return count
-    towers &= set(case.champion.logits)
+    towers &= set(case.rival.logits)
     for compared in (settings.auc_drop, settings.log_loss_rise, settings.slice_auc_drop,
                      settings.slice_log_loss_rise):
         if is_on(compared):
@@ -61,19 +61,19 @@ def slice_log_loss_rise(case: Case) -> Iterator[Reason]:
 
 
 def _compared(case: Case, name: str, rule: Comparison, metric: str) -> Iterator[Reason]:
-    champion = case.champion
-    if champion is None:
+    rival = case.rival
+    if rival is None:
         return
     for tower in case.towers(rule.towers):
         if not case.challenger.finite(tower):
             yield _not_finite(case, name, tower)
-        elif not champion.finite(tower):
+        elif not rival.finite(tower):
             # A broken or older champion must not keep a sound version from replacing it.
-            yield case.reason(name, tower, True, "the champion has no finite scores to compare "
+            yield case.reason(name, tower, True, f"{rival.name} has no finite scores to compare "
                               "with.")
         else:
             for part, mask in _parts(rule, case).items():
-                yield from _one_comparison(case, name, rule, metric, tower, part, mask)
+                yield from _one_comparison(case, rival, name, rule, metric, tower, part, mask)
 
 
 def _not_finite(case: Case, name: str, tower: str) -> Reason:
@@ -81,18 +81,18 @@ def _not_finite(case: Case, name: str, tower: str) -> Reason:
                        "measured.", measured={"value": float("nan")})
 
 
-def _one_comparison(case: Case, name: str, rule: Comparison, metric: str, tower: str, part: str,
-                    mask: np.ndarray | None) -> Iterator[Reason]:
-    assert case.champion is not None
+def _one_comparison(case: Case, rival: Candidate, name: str, rule: Comparison, metric: str,
+                    tower: str, part: str, mask: np.ndarray | None) -> Iterator[Reason]:
     subject = f"{tower} {part}".strip()
-    theirs = case.champion.logits[tower]
+    theirs, weights = rival.logits[tower], case.holdout.weights
     found = case.estimate(tower, metric, mask=mask, against=theirs)
     if found is None:
         # Small slices often hold one class; that the holdout does is for the rule `holdout`.
         yield case.reason(name, subject, True, "one class only, not compared.")
         return
     chosen = slice(None) if mask is None else mask
-    before = _METRICS[metric](case.holdout.labels[chosen], theirs[chosen]) or 0.0
+    before = _METRICS[metric](case.holdout.labels[chosen], theirs[chosen],
+                              None if weights is None else weights[chosen]) or 0.0
     after = before + found.value
     low, high = case.interval(found)
     if metric == "auc":
@@ -109,7 +109,8 @@ def _one_comparison(case: Case, name: str, rule: Comparison, metric: str, tower:
     yield case.reason(
         name, subject, passed,
         f"{_SHOWN[metric]} {after:.4f} after {before:.4f}, a {unit} of {worse:+.4f} "
-        f"({shown}); allowed {rule.allowed:g}, never above {rule.hard:g}.",
+        f"({shown}); allowed {rule.allowed:g}, never above {rule.hard:g}."
+        + ("" if rival is case.champion else f" Compared with {rival.name}."),
         measured={"challenger": after, "champion": before, "worse": worse, "low": least,
                   "high": most},
         limit={"allowed": rule.allowed, "hard": rule.hard})
@@ -117,8 +118,7 @@ def _one_comparison(case: Case, name: str, rule: Comparison, metric: str, tower:
 
 def beats_constant(case: Case) -> Iterator[Reason]:
     """Log loss proven worse than that of one number for all."""
-    labels = case.holdout.labels
-    rate = case.holdout.positives / case.holdout.rows if case.holdout.rows else 0.0
+    labels, rate = case.holdout.labels, case.holdout.rate
     for tower in case.towers(case.settings.beats_constant.towers):
         if not case.challenger.finite(tower):
             yield _not_finite(case, "beats_constant", tower)
@@ -128,7 +128,7 @@ def beats_constant(case: Case) -> Iterator[Reason]:
             continue
         constant = np.full(case.holdout.rows, np.log(rate / (1 - rate)))
         found = case.estimate(tower, "log_loss", against=constant)
-        entropy = log_loss(labels, constant)
+        entropy = log_loss(labels, constant, case.holdout.weights)
         if found is None or entropy is None:
             continue
         low, high = case.interval(found)
@@ -179,11 +179,12 @@ def calibration_error(case: Case) -> Iterator[Reason]:
         if not case.challenger.finite(tower):
             yield _not_finite(case, "ece", tower)
             continue
-        value, bins = ece(case.holdout.labels, sigmoid(case.challenger.logits[tower]))
+        value, bins = ece(case.holdout.labels, sigmoid(case.challenger.logits[tower]),
+                          case.holdout.weights)
         if value is None:
             yield case.unmeasured("ece", tower, "ECE (no rows)")
             continue
-        chance = _by_chance(bins)
+        chance = _by_chance(bins) * case.holdout.design_effect ** 0.5
         yield case.reason(
             "ece", tower, value - chance <= rule.excess,
             f"ECE {value:.4f}, of which {chance:.4f} is expected by chance in "

@@ -86,8 +86,10 @@ def label_rate(case: Case) -> Iterator[Reason]:
     if not given.rows:
         yield case.unmeasured("label_rate", "holdout", "the label rate of a holdout without rows")
         return
-    before, rate = given.training_positives / given.training_rows, given.positives / given.rows
-    errors = _errors_apart(rate, given.rows, before, given.training_rows)
+    before, rate = given.training_positives / given.training_rows, given.rate
+    # Weights make rows count for fewer.
+    errors = _errors_apart(rate, given.rows, before, given.training_rows) \
+        / given.design_effect ** 0.5
     outside = rate > rule.ratio * before or rate * rule.ratio < before
     yield case.reason(
         "label_rate", "holdout", not (outside and errors > rule.errors),

@@ -30,8 +30,8 @@ def one_hot(examples: Examples, index: np.ndarray) -> csr_matrix:
                       shape=(len(index), examples.row_map.num_rows))
 
 
-def fitted_weights(features: csr_matrix, labels: np.ndarray, strength: float,
-                   start: np.ndarray) -> np.ndarray:
+def fitted_weights(features: csr_matrix, labels: np.ndarray, strength: float, start: np.ndarray,
+                   counts: np.ndarray | None = None) -> np.ndarray:
     """Minimise the summed log loss + strength / 2 * squared norm; the last weight is the bias.
 
     L-BFGS on weights scaled by the square root of the curvature's diagonal: without it, frequent
@@ -42,10 +42,11 @@ def fitted_weights(features: csr_matrix, labels: np.ndarray, strength: float,
         labels: (n,) float64, 0 and 1.
         strength: of the Gaussian prior, 1 / C of scikit-learn; the bias has none.
         start: (num_columns + 1,) where to begin.
+        counts: (n,) sample weights; None for 1.
     """
-    rate = labels.mean()
-    curvature = rate * (1 - rate) * np.append(np.asarray(features.power(2).sum(axis=0)).ravel(),
-                                              len(labels))
+    counts = np.ones(len(labels)) if counts is None else counts
+    rate = np.average(labels, weights=counts)
+    curvature = rate * (1 - rate) * np.append(features.power(2).T @ counts, counts.sum())
     penalty = np.append(np.full(features.shape[1], strength), 0.0)
     scale = 1.0 / np.sqrt(curvature + penalty)
     transposed = features.T.tocsr()
@@ -53,8 +54,8 @@ def fitted_weights(features: csr_matrix, labels: np.ndarray, strength: float,
     def loss(scaled: np.ndarray) -> tuple[float, np.ndarray]:
         weights = scale * scaled
         logits = features @ weights[:-1] + weights[-1]
-        value = np.logaddexp(0.0, (1.0 - 2.0 * labels) * logits).sum()
-        residual = sigmoid(logits) - labels
+        value = counts @ np.logaddexp(0.0, (1.0 - 2.0 * labels) * logits)
+        residual = counts * (sigmoid(logits) - labels)
         gradient = np.append(transposed @ residual, residual.sum()) + penalty * weights
         return value + 0.5 * (penalty * weights**2).sum(), scale * gradient
 

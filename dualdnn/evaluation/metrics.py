@@ -242,7 +242,8 @@ class ReliabilityBin:
 
 
 def ece(
-    labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 20
+    labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None, *,
+    bins: int = 20
 ) -> tuple[float | None, list[ReliabilityBin]]:
     """Expected calibration error over bins of (nearly) equal numbers of rows.
 
@@ -250,28 +251,34 @@ def ece(
     click probabilities crowd near zero, where bins of equal width would all but coincide. Rows of
     equal prediction share a bin, so the value does not depend on the order of the rows; a bin
     that ties leave empty is absent. Nguyen and O'Connor 2015, "Posterior calibration and
-    exploratory analysis for natural language processing models".
+    exploratory analysis for natural language processing models". With weights, both means and the
+    share of a bin are weighted; rows of weight 0 are left out.
 
     Returns:
-        The error, None without rows; and the bins from the lowest prediction to the highest.
+        The error, None without rows (or weight); and the bins from the lowest prediction to the
+        highest.
 
     Raises:
-        DataError: labels other than 0 and 1, probabilities outside [0, 1], other shapes, bins < 1.
+        DataError: labels other than 0 and 1, probabilities outside [0, 1], negative weights, other
+            shapes, bins < 1.
     """
     y = _binary(labels)
     p = _probabilities(probabilities, y.size)
+    w = _weights(weights, y.size)
+    counted = w > 0
+    y, p, w = y[counted], p[counted], w[counted]
     number = equal_mass_bins(p, bins)
     if y.size == 0:
         return None, []
     count = np.bincount(number)
     filled = count > 0
-    count = count[filled]
-    predicted, observed = (np.bincount(number, of)[filled] / count for of in (p, y))
+    mass = np.bincount(number, w)[filled]
+    predicted, observed = (np.bincount(number, w * of)[filled] / mass for of in (p, y))
     table = [
         ReliabilityBin(predicted=float(a), observed=float(b), count=int(n))
-        for a, b, n in zip(predicted, observed, count, strict=True)
+        for a, b, n in zip(predicted, observed, count[filled], strict=True)
     ]
-    return float((count * np.abs(predicted - observed)).sum() / p.size), table
+    return float((mass * np.abs(predicted - observed)).sum() / w.sum()), table
 
 
 def evaluate_scores(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from dualdnn.data.window import Given, RandomFraction, Rolling, TimeFraction
+from dualdnn.data.window import ChosenDays, Given, RandomFraction, Rolling, TimeFraction
 from dualdnn.errors import DataError
 
 AUGUST_1 = datetime.date(2013, 8, 1)
@@ -277,3 +277,25 @@ def test_only_windows_in_the_order_of_time_may_use_label_statistics():
     assert [window.follows_time for window in (
         Rolling(), TimeFraction(), RandomFraction(seed=1), Given(column="part"))] == [
             True, True, False, False]
+
+
+@pytest.mark.parametrize(("seconds", "held"), [
+    ([1, 1, 2, 2, 3, 3, 4, 4, 5, 5], 2),     # the cut lies between seconds
+    ([1, 1, 2, 2, 3, 3, 4, 4, 4, 5], 1),     # moved on to the next one
+    ([1, 1, 2, 2, 2, 5, 5, 5, 5, 5], 5),     # there is none: the last one before it
+    ([7] * 10, 2),                           # a single second is cut inside
+])
+def test_the_cut_of_held_back_rows_lies_between_two_seconds(seconds, held):
+    days = np.full(10, "2024-08-01", "datetime64[D]")
+    window = ChosenDays(train=[datetime.date(2024, 8, 1)], test_share=0.2)
+    order = np.random.default_rng(0).permutation(10)
+    split = window.split(days, np.array(seconds)[order], None)
+    assert len(split.test) == held
+    assert len(split.train) == 10 - held
+    if len(set(seconds)) > 1:
+        # What is learned up to its newest second leaves exactly what was held back.
+        until = int(np.array(seconds)[order][split.train].max())
+        after = ChosenDays(train=[datetime.date(2024, 8, 1)],
+                           after=(datetime.date(2024, 8, 1), until))
+        np.testing.assert_array_equal(after.split(days, np.array(seconds)[order], None).train,
+                                      split.test)

@@ -17,9 +17,9 @@ def two_models(rng, rows, noise=0.5):
     return labels, logits, logits + noise * rng.normal(size=rows)
 
 
-def weighted(labels, logits, cluster, draw, metric):
+def weighted(labels, logits, cluster, draw, metric, of_rows=1.0):
     """The metric of one draw, row by row."""
-    weights = np.asarray(draw, float)[cluster]
+    weights = np.asarray(draw, float)[cluster] * of_rows
     if metric == "auc":
         return auc(labels, logits, weights)
     if metric == "log_loss":
@@ -29,16 +29,30 @@ def weighted(labels, logits, cluster, draw, metric):
 
 @pytest.mark.parametrize("metric", module.METRICS)
 @pytest.mark.parametrize("decimals", [6, 0], ids=["untied", "tied"])
-def test_a_draw_is_the_metric_with_the_groups_repeated(metric, decimals):
+@pytest.mark.parametrize("equal", [True, False], ids=["equal", "weighted"])
+def test_a_draw_is_the_metric_with_the_groups_repeated(metric, decimals, equal):
     rng = np.random.default_rng(0)
     labels, first, second = two_models(rng, 60)
     first, second = np.round(first, decimals), np.round(second, decimals)
     cluster = rng.integers(0, 6, 60)
     draws = rng.integers(0, 4, (20, 6)).astype(float)
-    statistic = module._statistic(labels, first[np.newaxis], second[np.newaxis], metric)
-    expected = [weighted(labels, first, cluster, draw, metric)
-                - weighted(labels, second, cluster, draw, metric) for draw in draws]
+    weights = np.ones(60) if equal else rng.integers(0, 4, 60).astype(float)
+    statistic = module._statistic(labels, weights, first[np.newaxis], second[np.newaxis], metric)
+    expected = [weighted(labels, first, cluster, draw, metric, weights)
+                - weighted(labels, second, cluster, draw, metric, weights) for draw in draws]
     np.testing.assert_allclose(statistic(cluster, 6, draws), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric", module.METRICS)
+def test_whole_weights_are_rows_repeated_within_their_group(metric):
+    rng = np.random.default_rng(3)
+    labels, first, second = two_models(rng, 300)
+    users, weights = rng.integers(0, 40, 300), rng.integers(0, 3, 300)
+    found = bootstrap(labels, first, second, metric=metric, factors=[users], weights=weights)
+    again = bootstrap(*(np.repeat(one, weights) for one in (labels, first, second)),
+                      metric=metric, factors=[np.repeat(users, weights)])
+    assert found.value == pytest.approx(again.value, abs=1e-12)
+    assert found.error == pytest.approx(again.error, rel=1e-9)
 
 
 def test_every_possible_draw_of_three_groups():

@@ -422,3 +422,43 @@ def test_golden_requests_are_read(tmp_path):
     path.write_text("{")
     with pytest.raises(ConfigError, match="cannot be read"):
         read_golden_requests(path)
+
+
+# --- weights, and a champion that knows the holdout ---
+
+def weighted_case(truth, holdout):
+    """Clicks count four times: a model that has learned so promises more than clicks happen."""
+    weights = np.where(holdout.labels == 1, 4.0, 1.0)
+    rate = float(np.average(holdout.labels, weights=weights))
+    return dataclasses.replace(holdout, weights=weights,
+                               training_positives=rate * holdout.training_rows), truth + np.log(4)
+
+
+def test_a_model_of_weighted_losses_is_judged_by_them(truth, holdout, champion):
+    judged, logits = weighted_case(truth, holdout)
+    learned = version(holdout.labels, logits)
+    rival = dataclasses.replace(champion, logits={tower: values + np.log(4)
+                                                  for tower, values in champion.logits.items()})
+    fair = decide(challenger=learned, champion=rival, holdout=judged, settings=GateSettings())
+    assert fair.accepted, fair.summary
+    unfair = decide(challenger=learned, champion=rival,
+                    holdout=dataclasses.replace(judged, weights=None), settings=GateSettings())
+    assert {"calibration", "ece", "label_rate", "beats_constant"} <= {
+        one.rule for one in unfair.failed}
+
+
+def test_metrics_are_compared_with_the_rival_and_the_rest_with_the_champion(
+        truth, holdout, challenger, champion):
+    # The champion has learned the labels of the holdout: nobody can be as good.
+    taught = version(holdout.labels, truth + 2 * (holdout.labels - 0.5))
+    known = {"challenger": challenger, "holdout": holdout, "settings": GateSettings()}
+    assert {"auc_drop", "log_loss_rise"} <= {
+        one.rule for one in decide(champion=taught, **known).failed}
+    rival = dataclasses.replace(champion, name="version 7")
+    decision = decide(champion=taught, rival=rival, **known)
+    by_rule = {one.rule: one for one in decision.reasons}
+    for rule in ("auc_drop", "log_loss_rise"):
+        assert by_rule[rule].passed
+        assert by_rule[rule].sentence.endswith("Compared with version 7.")
+    moved = np.abs(challenger.logits["student"] - taught.logits["student"]).mean()
+    assert by_rule["score_change"].measured["mean_abs_logit"] == pytest.approx(moved)

@@ -166,6 +166,14 @@ def test_ece_by_hand():
     assert [one.observed for one in bins] == [0.5, 1.0]
 
 
+def test_ece_with_weights_by_hand():
+    # Two rows a bin; the row of weight 0 is in none.
+    value, bins = ece([1, 0, 1, 1, 0], [0.2, 0.1, 0.7, 0.8, 0.05], [3, 1, 1, 1, 0], bins=2)
+    assert [(one.predicted, one.observed, one.count) for one in bins] == [
+        (pytest.approx(0.7 / 4), 0.75, 2), (pytest.approx(0.75), 1.0, 2)]
+    assert value == pytest.approx((4 * (0.75 - 0.7 / 4) + 2 * 0.25) / 6)
+
+
 def test_ece_of_predictions_that_keep_their_promise_is_zero():
     labels = np.tile([1, 0, 0, 0], 10)
     value, bins = ece(labels, np.full(40, 0.25))
