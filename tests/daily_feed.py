@@ -19,7 +19,7 @@ from tests.pipelines.conftest import DATA, STUDENT, TEACHER
 DAYS, ROWS = 9, 240
 GATE = ["gate.holdout.min_rows=40", "gate.label_rate.severity=warn", "gate.auc_drop.hard=0.5",
         "gate.log_loss_rise.hard=0.9", "gate.score_change.severity=warn",
-        "gate.calibration.severity=warn", "gate.ece.severity=warn", "gate.oov.severity=warn",
+        "gate.calibration.severity=warn", "gate.ece.severity=warn",
         "gate.latency.ratio=20", "gate.beats_constant.severity=warn"]
 
 

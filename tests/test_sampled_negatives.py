@@ -22,6 +22,8 @@ from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.schema import schema_from_dict
 from dualdnn.training.measure import measure, score_with_best
 from dualdnn.training.table_optimizer import TableOptimizerSettings
+from pipelines.challenge import holdout_of
+from pipelines.daily_steps import as_learned, learned_notes
 from tests.tiny_run import build_model, build_trainer
 
 ROWS, ITEMS = 12_000, 8
@@ -158,3 +160,51 @@ def test_without_sampling_nothing_is_added(whole):
                          score=lambda rows, _: tf.fill([len(rows)], 0.3))
     assert graph._answer(tf.zeros((2, 1), tf.int32), None)["logit"].numpy().tolist() == [
         np.float32(0.3)] * 2
+
+
+def test_the_correction_counts_every_negative_that_was_learned(sampled):
+    _, examples, _, _ = sampled
+    index = examples.split.train
+    rates = examples.sampling_rates[index[examples.labels[index] == 0]].astype(float)
+    once = examples.negatives(index)
+    assert once == (len(rates), pytest.approx((1 / rates).sum()))
+    assert examples.negative_rate == pytest.approx(once.kept / once.stand_for)
+    # A fine-tune on clicks alone changes nothing about the negatives that were learned before.
+    clicks = dataclasses.replace(
+        examples, split=dataclasses.replace(examples.split, train=index[:0]))
+    notes = learned_notes(examples, index, {})
+    later = learned_notes(examples, index[examples.labels[index] == 1], {}, notes)
+    assert as_learned(clicks, later).negative_rate == pytest.approx(examples.negative_rate)
+    # Twice as many at a tenth of the rate.
+    tenth = dataclasses.replace(examples, sampling_rates=examples.sampling_rates / 10)
+    both = as_learned(tenth, learned_notes(tenth, index, {}, notes))
+    assert both.negative_rate == pytest.approx(2 * once.kept / (11 * once.stand_for), rel=1e-5)
+
+
+def test_rows_of_another_rate_weigh_what_they_would_among_the_learned(sampled):
+    _, examples, _, _ = sampled
+    index = examples.split.test
+    weights, negative = examples.loss_weights(index), examples.labels[index] == 0
+    assert (weights[~negative] == 1).all()
+    np.testing.assert_allclose(weights[negative],
+                               examples.negative_rate / examples.sampling_rates[index][negative])
+    same = dataclasses.replace(examples, sampling_rates=np.full(len(examples.labels), 0.3, "f4"))
+    assert same.loss_weights(index) is None
+    twice = dataclasses.replace(same, weights=np.full(len(examples.labels), 2, "f4"))
+    assert (twice.loss_weights(index) == 2).all()
+
+
+def test_the_gate_finds_a_model_calibrated_whatever_the_rates_of_the_holdout(sampled):
+    _, examples, model, best = sampled
+    index = examples.split.test
+    # Half of the holdout's negatives are gone: each that is left stands for two.
+    thinned = index[(examples.labels[index] == 1) | (np.arange(len(index)) % 2 == 0)]
+    halved = examples.sampling_rates.copy()
+    halved[thinned] /= 2
+    logits = score_with_best(model, best, examples, thinned)
+    judged = holdout_of(dataclasses.replace(examples, sampling_rates=halved), thinned, [], {})
+    rates = judged.rate, judged.training_positives / judged.training_rows
+    assert rates[0] == pytest.approx(rates[1], rel=0.15)
+    for weights, sound in ((judged.weights, True), (None, False)):
+        found = calibration(judged.labels, sigmoid(logits[TEACHER]), weights)
+        assert (0.85 < found < 1.15) is sound

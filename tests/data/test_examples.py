@@ -173,7 +173,8 @@ def test_nothing_left_but_label_statistics(opened, with_statistic):
 def test_a_random_split_takes_its_vocabulary_from_its_training_rows(opened):
     examples = opened(window=RandomFraction(seed=3, train=0.5, valid=0.25, test=0.25))
     users = np.array(list(chain(*USERS)), object)
-    trained = {user for user in users[examples.split.train] if user}
+    counted = examples.split.train[examples.weights[examples.split.train] > 0]
+    trained = {user for user in users[counted] if user}
     known = examples.is_known("user", np.arange(12))
     assert known.tolist() == [user in trained for user in users]
     assert not known.all()
@@ -278,10 +279,21 @@ def test_days_that_write_an_id_in_different_types_agree(
 ):
     for day, kind in (("2024-01-01", pa.int32()), ("2024-01-02", pa.int64()),
                       ("2024-01-03", pa.string())):
-        write_day(day, sound_columns(user=pa.array([7, 8, 7, 9]).cast(kind)), success=True)
+        write_day(day, sound_columns(user=pa.array([7, 8, 9, 7]).cast(kind)), success=True)
     examples = open_examples(lake=lake, schema=schema, window=Rolling(days=2), state=tmp_path)
     users = examples.rows[:, 0].reshape(3, 4)
     np.testing.assert_array_equal(users[0], users[1])
     np.testing.assert_array_equal(users[0], users[2])
     assert examples.is_known("user", np.arange(12)).all()
     np.testing.assert_array_equal(examples.groups[:4], examples.groups[8:])
+
+
+def test_a_row_of_weight_0_admits_no_id_and_moves_no_boundary(opened, schema_values):
+    # The last row of every day has weight 0.
+    examples = opened()
+    everyone = opened(schema=schema_from_dict({**schema_values, "weight": None}))
+    assert examples.is_known("user", np.array([0, 3, 7])).tolist() == [True, False, False]
+    assert everyone.is_known("user", np.array([0, 3, 7])).tolist() == [True, True, True]
+    ages = [age for day in AGES[:2] for age in day[:3] if age is not None]
+    position = [one.name for one in examples.schema.fields].index("age")
+    assert max(examples.row_map.boundaries_of(position)) <= max(ages)

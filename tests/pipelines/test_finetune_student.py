@@ -167,18 +167,21 @@ def test_files_are_scored_then_learned_and_published(feed, run):
     broken.write_bytes(b"half a file")
     missing = drop(feed, 9, 1, name="2024-01-09-b.parquet",
                    change=lambda table: table.drop_columns(["user"]))
+    ahead = drop(feed, 9, 1, name="2024-01-09-c.parquet", change=future(100_000))
     code, out, last = run(*FOLLOW)
     assert (code, last) == (0, ""), out
     assert "goes on from version 4 of my_feed" in out
     assert "refused 2024-01-09-a.parquet: " in out
     assert f"refused {missing}: " in out
+    assert re.search(f"refused {ahead}: .*holds a row of 2297-10-.*not yet by the clock",
+                     " ".join(out.split()))
     assert re.search(r"published version 5: 180 rows learned, \d+ rows of the table changed "
                      "since version 4", out)
     report = feed.newest_report("finetune")
     online = report["online"]
     # The held back fifth of the days before is newer than what the offline model knows.
     assert (online["published"], online["rejected"], online["restarts"]) == ([5, 6], 0, 0)
-    assert set(online["refused_files"]) == {broken.name, missing}
+    assert set(online["refused_files"]) == {broken.name, missing, ahead}
     assert online["rows"] == report["strategies"]["online"]["rows"] == ROWS
     assert set(report["strategies"]) == {"online", "published", "offline"}
     assert [day["day"] for day in report["days"] if day["strategy"] == "online"] == ["2024-01-09"]
@@ -194,6 +197,7 @@ def test_files_are_scored_then_learned_and_published(feed, run):
     assert not (svg.parent / "incoming").exists()
     broken.unlink()
     (feed.folder / "dropped" / missing).unlink()
+    (feed.folder / "dropped" / ahead).unlink()
 
 
 def test_nothing_is_learned_twice(feed, run):
@@ -278,3 +282,17 @@ def test_files_that_are_gone_are_forgotten(feed, run):
     assert run(*FOLLOW)[0] == 0
     assert list(overlay_of(feed).about["files"]) == ["2024-01-13-0.parquet"]
     assert version_numbers(feed.exported)[-1] == champion_of(feed.exported).version
+
+
+def test_a_retrain_is_compared_with_a_version_that_has_not_learned_its_holdout(feed, run):
+    """The champion's student has learned the 9th alone: there it cannot be met fairly."""
+    assert overlay_of(feed).about["offline_version"] == 4
+    code, out, _ = run("retrain", "window.as_of=2024-01-09")
+    assert code in (0, 3), out
+    sentences = {(one["rule"], one["subject"]): one["sentence"]
+                 for one in feed.newest_report("retrain")["gate"]["reasons"]}
+    said = "Compared with version 4, the newest that has learned none of these rows."
+    for rule in ("auc_drop", "log_loss_rise"):
+        for tower in ("student", "teacher"):
+            assert sentences[rule, tower].endswith(said)
+    assert "version 4" not in sentences["score_change", "student"]
