@@ -1,7 +1,7 @@
 """What hints add to labels and soft labels, on a simulated feed of known click probabilities.
 
 python -m benchmarks.quality.hint_ablation [--regime third_order ...] [--rows 150000]
-    [--train-days 26] [--seeds 5] [--state state]
+    [--train-days 26] [--seeds 5] [--deep] [--state state]
 
 Students of three widths, with and without hints, are trained beside one teacher in a single pass
 per seed: all of them read the very same embedding and listen to the very same teacher.
@@ -18,6 +18,8 @@ another seed):
   click with its true probability and as none with the rest, so that labels add no noise.
 - No weight of the hints is chosen: all are shown.
 - What soft labels and the frozen input buy is a family of its own.
+- `--deep` is another family, planned later: a deep and narrow student (`DEEP`), which FitNets
+  (Romero et al. 2015) made hints for, against itself without. See `scheme_analysis.md`.
 
 Students of one pass have initial weights of their own; the seeds average over them.
 """
@@ -50,6 +52,8 @@ VALID_DAYS, TEST_DAYS = 2, 3
 _ROWS_A_USER, _ROWS_A_NEW_ITEM = 100, 4000
 _LAST, _ALL = ((-1, -1),), ((0, 0), (1, 1))
 WIDTHS = {"light": (128, 64), "units16": (16,), "units8": (8,)}
+# The teacher's first layer is a hint for the middle of it.
+DEEP, _DEEP_ALL = {"deep16": (16, 16, 16, 16)}, ((0, 1), (1, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +65,14 @@ class Arm:
         soft_labels: weight of the teacher's probabilities.
         hints: pairs (teacher layer, student layer).
         hint_weight: of the hints.
+        hint_loss: `mse` or `cosine`.
     """
 
     width: str
     soft_labels: float = 1.0
     hints: tuple[tuple[int, int], ...] = ()
     hint_weight: float = 0.0
+    hint_loss: str = "mse"
 
     @property
     def name(self) -> str:
@@ -74,7 +80,8 @@ class Arm:
         parts = [self.width, "soft" if self.soft_labels else "labels"]
         if self.hints:
             weight = f"{self.hint_weight:g}".replace(".", "-")
-            parts += ["all" if self.hints == _ALL else "last", weight]
+            cosine = ["cosine"] if self.hint_loss == "cosine" else []
+            parts += ["all" if len(self.hints) > 1 else "last", *cosine, weight]
         return "_".join(parts)
 
     @property
@@ -85,11 +92,11 @@ class Arm:
     def config(self) -> dict[str, Any]:
         """As a file under conf/student/ would say it."""
         return {
-            "hidden_units": list(WIDTHS[self.width]), "activation": "relu", "dropout": 0.0,
-            "linear": True, "optimizer": {},
+            "hidden_units": list({**WIDTHS, **DEEP}[self.width]), "activation": "relu",
+            "dropout": 0.0, "linear": True, "optimizer": {},
             "distillation": {"soft_label_weight": self.soft_labels,
                              "hints": [list(pair) for pair in self.hints],
-                             "hint_weight": self.hint_weight},
+                             "hint_weight": self.hint_weight, "hint_loss": self.hint_loss},
         }
 
 
@@ -112,6 +119,15 @@ def arms_of(widths: Sequence[str]) -> list[Arm]:
         hinted += [Arm(width=width, soft_labels=0.0, hints=_LAST, hint_weight=weight)
                    for weight in (0.1, 1.0)]
     return [*plain, *hinted]
+
+
+def deep_arms() -> list[Arm]:
+    """The deep and narrow student, without hints first."""
+    width = next(iter(DEEP))
+    return [Arm(width=width), Arm(width=width, soft_labels=0.0),
+            *(Arm(width=width, hints=_LAST, hint_weight=weight) for weight in (0.1, 1.0)),
+            Arm(width=width, hints=_DEEP_ALL, hint_weight=0.1),
+            Arm(width=width, hints=_LAST, hint_weight=0.1, hint_loss="cosine")]
 
 
 def hint_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
@@ -279,9 +295,10 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=150_000)
     parser.add_argument("--train-days", type=int, default=26)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--deep", action="store_true", help="the family of the deep student")
     parser.add_argument("--state", default="state", help="where feeds and encoded days are kept")
     given = parser.parse_args()
-    arms = arms_of(list(WIDTHS))
+    arms = deep_arms() if given.deep else arms_of(list(WIDTHS))
     for regime in given.regime:
         found = Measured(run(arms, regime=regime, rows=given.rows, seeds=given.seeds,
                              train_days=given.train_days, state=given.state))

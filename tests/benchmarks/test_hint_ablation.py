@@ -10,6 +10,7 @@ from benchmarks.quality.hint_ablation import (
     Measured,
     arms_of,
     context_pairs,
+    deep_arms,
     differences_table,
     hint_pairs,
     metrics_table,
@@ -48,6 +49,21 @@ def test_each_arm_is_the_student_that_its_name_says():
     assert (hinted.hint_weight, [list(pair) for pair in hinted.hints]) == (0.1, [[0, 0], [1, 1]])
     instead = by_name["units16_labels_last_1"].objective
     assert (instead.soft_label_weight, instead.hint_weight) == (0.0, 1.0)
+
+
+def test_the_deep_family_is_one_student_with_and_without_hints():
+    arms = deep_arms()
+    plan, _ = checked_plan(
+        [*overrides_of(regime="third_order", rows=8000, train_days=26, state="state"),
+         "controls=[]"], {arm.name: arm.config() for arm in arms})
+    found = {one.name: one.objective for one in plan.students}
+    assert {one.network.hidden_units for one in plan.students} == {(16, 16, 16, 16)}
+    assert [pair for pair, _ in hint_pairs(arms)] == [
+        "deep16_soft_last_0-1", "deep16_soft_last_1", "deep16_soft_all_0-1",
+        "deep16_soft_last_cosine_0-1"]
+    assert {plain for _, plain in hint_pairs(arms)} == {"deep16_soft"}
+    assert [list(pair) for pair in found["deep16_soft_all_0-1"].hints] == [[0, 1], [1, 3]]
+    assert found["deep16_soft_last_cosine_0-1"].hint_loss == "cosine"
 
 
 def test_pairs_differ_in_the_hints_alone():
