@@ -217,10 +217,12 @@ def untaught(standing: Standing, exported: Path, state: Path, examples: Examples
     oldest = int(number.min())
     first = (str(examples.days[oldest].day),
              int(examples.timestamps[index[number == oldest]].min()))
+    middle = float(np.median(examples.timestamps[index]))
 
     def before_them(part: StoredState | StoredStudent) -> bool:
         day, second = part.about["learned_until"]
-        return (day, int(second)) < first
+        # Partitions may be days of another time zone than those of dropped files.
+        return (day, int(second)) < first and int(second) < middle
 
     while not before_them(standing.student or standing.stored):
         version = standing.offline_version
