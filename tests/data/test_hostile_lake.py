@@ -235,7 +235,7 @@ def rows_read(examples):
 def check_model_rows(examples, rows, trained):
     """Rows of the tables: one per value known from training, else that for unknown."""
     known = {"user": set(), "tags": set(), "item": set()}
-    for row in rows[:trained]:
+    for row in (one for one in rows[:trained] if one["weight"] > 0):
         known["user"].add(row["user"])
         known["item"].update([row["item"], *row["seen"]])
         known["tags"].update(row["tags"])
