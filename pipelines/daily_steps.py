@@ -98,7 +98,7 @@ def learned_notes(examples: Examples, index: np.ndarray, settings: Mapping[str, 
 
 def as_learned(examples: Examples, notes: Mapping[str, Any]) -> Examples:
     """Examples of a model that has learned more rows than theirs, by `learned_notes`."""
-    return replace(examples, learned_negatives=Negatives(*notes["negatives"]))
+    return replace(examples, learned_negatives=Negatives(*notes.get("negatives", (0.0, 0.0))))
 
 
 def restored(job: DailyJob, part: str, examples: Examples) -> Learner | None:

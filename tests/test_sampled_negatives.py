@@ -175,6 +175,8 @@ def test_the_correction_counts_every_negative_that_was_learned(sampled):
     notes = learned_notes(examples, index, {})
     later = learned_notes(examples, index[examples.labels[index] == 1], {}, notes)
     assert as_learned(clicks, later).negative_rate == pytest.approx(examples.negative_rate)
+    # The notes of an earlier release say nothing: the rows at hand do.
+    assert as_learned(examples, {}).negative_rate == examples.negative_rate
     # Twice as many at a tenth of the rate.
     tenth = dataclasses.replace(examples, sampling_rates=examples.sampling_rates / 10)
     both = as_learned(tenth, learned_notes(tenth, index, {}, notes))

@@ -129,8 +129,11 @@ class Examples:
         """
         if isinstance(self.schema.sampling_rate, int | float):
             return float(self.schema.sampling_rate)
-        kept, stand_for = self.learned_negatives or self.negatives(self.split.train)
-        return kept / stand_for if stand_for else 1.0
+        for counted in (self.learned_negatives, self.negatives(self.split.train)):
+            # A state from before these were counted has none.
+            if counted is not None and counted.stand_for:
+                return counted.kept / counted.stand_for
+        return 1.0
 
     def negatives(self, index: np.ndarray) -> Negatives:
         """How many of these rows are negatives, and how many before sampling they stand for."""
