@@ -8,13 +8,20 @@ import resource
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from dualdnn.data.examples import Examples, RowMapMaker, open_examples
+from dualdnn.data.examples import (
+    Examples,
+    Negatives,
+    RowMapMaker,
+    TrainingSize,
+    open_examples,
+)
 from dualdnn.data.row_map import RowMap, build_row_map
 from dualdnn.data.window import ChosenDays
 from dualdnn.errors import DataError
@@ -51,6 +58,8 @@ class Replay:
         """
         self.plan, self.run, self.state, self.console = plan, run, state, console
         self._learner: Learner | None = None
+        # What the learner has learned since it began from scratch.
+        self._negatives = Negatives(0.0, 0.0)
         self._admitting = functools.partial(build_row_map, admission=plan.admission)
 
     def play(self, strategy: str, scored: Sequence[ScoredDay]) -> dict[datetime.date, DayResult]:
@@ -105,6 +114,7 @@ class Replay:
         candidates = logits_by_strength(examples)
         seconds = time.monotonic() - began
         chosen = chosen_strength([result for day, result in done.items() if day <= one.known])
+        candidates += np.log(examples.negative_rate)
         return {**_truth(examples), "student": candidates[chosen], "candidates": candidates,
                 "strength": STRENGTHS[chosen], "seconds": seconds}
 
@@ -133,7 +143,8 @@ class Replay:
             raise DataError(f"{folder} must hold the training state that {one.day} goes on from, "
                             f"got {learned or 'none'}. Delete {self.run / 'days' / strategy}, and "
                             "the same command plays this strategy again.")
-        self._tables_of(stored.row_map, stored.about["num_examples"]).load(stored)
+        self._tables_of(stored.row_map, stored.size).load(stored)
+        self._negatives = Negatives(*stored.about.get("negatives", (0.0, 0.0)))
         return ((), stored.about["seconds"]) if is_done else (one.trainings, 0.0)
 
     def _towers(self, strategy: str, one: ScoredDay, trainings: Sequence[Training],
@@ -143,17 +154,19 @@ class Replay:
         assert self._learner
         if keep and trainings:
             with atomic_folder(self.run / "states" / strategy) as folder:
-                self._learner.save(folder, {"day": str(one.day), "seconds": seconds})
+                self._learner.save(folder, {
+                    "day": str(one.day), "seconds": seconds, "negatives": self._negatives})
         examples = self._open(ChosenDays(train=(), test=[one.day]), self._learner.row_map)
         logits = self._learner.score(examples, examples.split.test, [TEACHER, self.plan.student])
-        return {**_truth(examples), "student": logits[self.plan.student],
-                "teacher": logits[TEACHER], "seconds": seconds}
+        learned = replace(examples, learned_negatives=self._negatives)
+        served = np.float32(np.log(learned.negative_rate))
+        return {**_truth(examples), "student": logits[self.plan.student] + served,
+                "teacher": logits[TEACHER] + served, "seconds": seconds}
 
-    def _tables_of(self, row_map: RowMap, num_examples: int) -> Learner:
+    def _tables_of(self, row_map: RowMap, size: TrainingSize) -> Learner:
         """The learner, made if there is none yet; its weights are about to be replaced."""
         if self._learner is None:
-            self._learner = new_learner(self.plan.towers, self.plan.towers.schema, row_map,
-                                        num_examples)
+            self._learner = new_learner(self.plan.towers, self.plan.towers.schema, row_map, size)
         return self._learner
 
     def _learn(self, training: Training) -> float:
@@ -167,14 +180,17 @@ class Replay:
         window = ChosenDays(train=training.days, test_share=training.held_back)
         if training.from_scratch:
             examples = self._open(window, self._admitting)
-            learner = self._tables_of(examples.row_map, len(examples.split.train))
+            learner = self._tables_of(examples.row_map, examples.training_size)
             learner.restart(examples)
+            self._negatives = examples.negatives(examples.split.train)
             trainer = learner.train(examples, towers.training, seed=towers.seed, folder=scratch)
         else:
             assert self._learner, "a fine-tune goes on from a training"
             examples, growth = self._learner.open_newest(
                 lake=towers.lake, schema=towers.schema, window=window, state=self.state,
                 admission=self.plan.admission)
+            self._negatives = Negatives(*map(sum, zip(
+                self._negatives, examples.negatives(examples.split.train), strict=True)))
             trainer = self._learner.fine_tune(
                 examples, growth, self.plan.finetune.training(towers.training), seed=towers.seed,
                 folder=scratch)
@@ -189,4 +205,5 @@ class Replay:
 def _truth(examples: Examples) -> dict[str, np.ndarray | None]:
     index = examples.split.test
     return {"labels": examples.labels[index],
-            "groups": None if examples.groups is None else examples.groups[index]}
+            "groups": None if examples.groups is None else examples.groups[index],
+            "weights": examples.population_weights(index)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from dualdnn.data.examples import Examples, RowMapMaker, open_examples
+from dualdnn.data.examples import Examples, RowMapMaker, TrainingSize, open_examples
 from dualdnn.data.row_map import RowMap, build_row_map
 from dualdnn.distillation.objective import Objective
 from dualdnn.export.student import serving_graph as serving_graph
@@ -108,14 +108,14 @@ def baseline_network(baseline: BaselinePlan, seed: int) -> Teacher:
     )
 
 
-def build_train_step(plan: Plan, model: DualDNN, num_examples: int) -> TrainStep:
+def build_train_step(plan: Plan, model: DualDNN, size: TrainingSize) -> TrainStep:
     """An optimizer for every table and tower of the plan's model."""
     if plan.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     towers = [*plan.students, *plan.controls]
     baselines = [one for one in plan.baselines if one.gbdt is None]
     return TrainStep(
-        model=model, table_settings=plan.table, num_examples=num_examples,
+        model=model, table_settings=plan.table, size=size,
         dense_settings={TEACHER: plan.teacher_optimizer,
                         **{student.name: student.optimizer for student in towers},
                         **{one.tower: one.optimizer for one in baselines}},
@@ -124,10 +124,10 @@ def build_train_step(plan: Plan, model: DualDNN, num_examples: int) -> TrainStep
     )
 
 
-def new_learner(plan: Plan, schema: Schema, row_map: RowMap, num_examples: int) -> Learner:
+def new_learner(plan: Plan, schema: Schema, row_map: RowMap, size: TrainingSize) -> Learner:
     """Untrained towers of a plan, whose tables fit a row map."""
     model = build_model(plan, schema, row_map)
-    return Learner(build_train_step(plan, model, num_examples), row_map)
+    return Learner(build_train_step(plan, model, size), row_map)
 
 
 def alone(plan: Plan, student: str) -> Plan:
@@ -141,7 +141,7 @@ def new_student_learner(plan: Plan, student: str, base: StoredState) -> StudentL
     """A student of a plan that goes on alone, from the training state of a version."""
     only = alone(plan, student)
     model = build_model(only, only.schema, base.row_map, owner=student)
-    return StudentLearner(build_train_step(only, model, base.about["num_examples"]), base)
+    return StudentLearner(build_train_step(only, model, base.size), base)
 
 
 def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,
@@ -152,6 +152,6 @@ def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,
         # Nothing could tell whether it makes a student better.
         settings = replace(settings, consolidation_epochs=0)
     return Trainer(
-        train_step=build_train_step(plan, model, len(examples.split.train)), examples=examples,
+        train_step=build_train_step(plan, model, examples.training_size), examples=examples,
         settings=settings, seed=plan.seed, folder=folder, listener=listener,
     )

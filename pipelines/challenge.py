@@ -262,7 +262,7 @@ def champion_candidate(standing: Standing, theirs: Examples, index: np.ndarray,
         logits = {"student": alone.score(theirs, index)}
     else:
         learner = new_learner(plan, theirs.schema, standing.stored.row_map,
-                              standing.stored.about["num_examples"])
+                              standing.stored.size)
         learner.load(standing.stored)
         found = learner.score(theirs, index, [TEACHER, student])
         logits = {"student": found[student], "teacher": found[TEACHER]}

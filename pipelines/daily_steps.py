@@ -107,8 +107,7 @@ def restored(job: DailyJob, part: str, examples: Examples) -> Learner | None:
     if not folder.is_dir():
         return None
     stored = open_state(folder)
-    learner = new_learner(job.plan.towers, examples.schema, stored.row_map,
-                          stored.about["num_examples"])
+    learner = new_learner(job.plan.towers, examples.schema, stored.row_map, stored.size)
     learner.load(stored)
     return learner
 
@@ -137,7 +136,7 @@ def going_on(job: DailyJob, standing: Standing, window: ChosenDays
 
     row_map = open_examples(lake=plan.lake, schema=plan.schema, window=window,
                             state=job.all_state, row_map=adapt).row_map
-    learner = new_learner(plan, plan.schema, row_map, stored.about["num_examples"])
+    learner = new_learner(plan, plan.schema, row_map, stored.size)
     arrays, live = stored.arrays(), learner.train_step.named_variables()
     if row_map is stored.row_map and {name: value.shape for name, value in arrays.items()} == {
             name: tuple(tf.shape(variable).numpy().tolist()) for name, variable in live.items()}:
@@ -158,7 +157,7 @@ def train_window(job: DailyJob, examples: Examples, listener: Listener) -> Learn
     learner = restored(job, "trained", examples)
     if learner is None:
         plan = job.plan.towers
-        learner = new_learner(plan, examples.schema, examples.row_map, len(examples.split.train))
+        learner = new_learner(plan, examples.schema, examples.row_map, examples.training_size)
         trainer = learner.train(examples, plan.training, seed=plan.seed, listener=listener,
                                 folder=job.run / "checkpoints")
         write_json(job.run / "trained.json", {

@@ -70,6 +70,8 @@ def _scores_of_run(member: FinishedPlan, plan: Plan, examples: Examples, state: 
         raise DataError(f"{what}: {folder} was taught other labels than those of this run.")
     loaded.best.load_into(loaded.model, member.tower)
     logits = Scorer(loaded.model)(theirs.rows, [member.tower], theirs.dense)[member.tower]
+    logits = logits + np.float32(
+        np.log(loaded.examples.negative_rate / examples.negative_rate))
     wanted = row_keys(examples, np.arange(len(examples.labels)))
 
     def among(index: Sequence[int]) -> np.ndarray:

@@ -49,7 +49,6 @@ class _Round:
 
     scored: list[ScoredRows] = field(default_factory=list)
     masks: list[dict[str, np.ndarray]] = field(default_factory=list)
-    weights: list[np.ndarray] = field(default_factory=list)
     histograms: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, list[int]] = field(default_factory=dict)
     began: float = field(default_factory=time.monotonic)
@@ -213,6 +212,7 @@ class OnlineStudent:
         scored = ScoredRows(
             seconds=before.timestamps[index], labels=before.labels[index],
             groups=None if before.groups is None else before.groups[index],
+            weights=before.loss_weights(index),
             logits={ONLINE: self._learner.score(before, index),
                     PUBLISHED: self._published.logits(published, index),
                     OFFLINE: self._offline.logits(offline, index)})
@@ -227,8 +227,6 @@ class OnlineStudent:
             self._negatives, examples.negatives(index), strict=True)))
         self._round.scored.append(scored)
         self._round.masks.append(known_masks(before, index))
-        weights = before.loss_weights(index)
-        self._round.weights.append(np.ones(len(index)) if weights is None else weights)
         self._round.histograms.append(reference_histograms(
             before, index, sigmoid(scored.logits[ONLINE] + np.log(before.negative_rate))))
         return scored, _Newest(lake=lake, examples=examples, published=published)
@@ -262,7 +260,8 @@ class OnlineStudent:
         job, tuned = self._job_of_today(), self._job.run / "tuned"
         rows, notes = joined(self._round.scored), self._notes()
         keep_student(tuned, self._standing, self._learner, notes)
-        metrics = evaluate_scores(rows.labels, rows.logits[ONLINE], groups=rows.groups)
+        metrics = evaluate_scores(rows.labels, rows.logits[ONLINE], groups=rows.groups,
+                                  weights=rows.weights)
         exported = export_alone(job, self._standing, self._learner, self._learner.best(),
                                 self._as_learned(self._newest.examples), self._newest.lake,
                                 metrics, notes, summed_histograms(self._round.histograms))
@@ -320,7 +319,7 @@ class OnlineStudent:
                 bytes=size_in_bytes(self._standing.path)),
             holdout=Holdout(
                 labels=rows.labels, groups=rows.groups, slices=self._round.slices(),
-                weights=np.concatenate(self._round.weights),
+                weights=rows.weights,
                 training_rows=learned, training_positives=positives, golden=plan.golden),
             settings=_followed(plan.gate), seed=plan.towers.seed)
 

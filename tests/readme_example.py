@@ -36,7 +36,7 @@ student = StudentTower(network=Student(hidden_units=[16], seed=1, name="light"),
                        objective=Objective(soft_label_weight=1.0, temperature=2.0))
 model = DualDNN(embedding=embedding, teacher=teacher, students=[student])
 
-train_step = TrainStep(model=model, num_examples=len(data.split.train), averaging=True,
+train_step = TrainStep(model=model, size=data.training_size, averaging=True,
                        table_settings=TableOptimizerSettings(l2=1.0), dense_settings={
                            "teacher": DenseOptimizerSettings(learning_rate=1e-3),
                            "light": DenseOptimizerSettings(learning_rate=3e-3)})

@@ -15,7 +15,7 @@ from dualdnn.data.examples import open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.window import TimeFraction
 from dualdnn.distillation.objective import Objective
-from dualdnn.evaluation.metrics import auc, calibration, log_loss, sigmoid
+from dualdnn.evaluation.metrics import auc, calibration, ece, log_loss, sigmoid
 from dualdnn.export.serving_graph import ServingGraph
 from dualdnn.export.student import export_student
 from dualdnn.models.dual_dnn import TEACHER
@@ -101,8 +101,9 @@ def test_metrics_are_of_the_corrected_scores_with_negatives_weighted_up(sampled)
         assert measured[tower]["log_loss"] == pytest.approx(log_loss(labels, served, weights))
         assert measured[tower]["calibration"] == pytest.approx(
             calibration(labels, sigmoid(served), weights), rel=1e-6)
-        assert measured[tower]["auc"] == auc(labels, served)
-        assert "ece" not in measured[tower]
+        assert measured[tower]["auc"] == pytest.approx(auc(labels, served, weights))
+        assert measured[tower]["auc"] != pytest.approx(auc(labels, served), abs=1e-6)
+        assert measured[tower]["ece"] == pytest.approx(ece(labels, sigmoid(served), weights)[0])
         assert "weighted" not in measured[tower]
         one = labels[examples.rows[index, 0] == examples.rows[index[0], 0]]
         assert len(one) in [s["rows"] for s in measured[tower]["slices"].values()]

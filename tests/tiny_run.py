@@ -131,7 +131,7 @@ def build_trainer(examples, model, folder, *, listener=None, seed=1, rates=None,
     table = table or TableOptimizerSettings(learning_rate=0.02, l2=1.0)
     settings = TrainingSettings(**values)
     train_step = TrainStep(
-        model=model, table_settings=table, num_examples=len(examples.split.train),
+        model=model, table_settings=table, size=examples.training_size,
         dense_settings={
             tower: DenseOptimizerSettings(learning_rate=(rates or {}).get(tower, 0.01),
                                           clip_norm=clip_norm)

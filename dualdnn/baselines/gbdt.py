@@ -151,19 +151,20 @@ def fit_trees(examples: Examples, features: TreeFeatures, settings: GbdtSettings
     """
     if folder.is_dir():
         return Trees(folder)
-    package = _lightgbm()
+    package, size = _lightgbm(), examples.training_size
     started = time.perf_counter()
     parameters = {
         "objective": "binary", "num_leaves": settings.leaves, "verbosity": -1,
         "learning_rate": settings.learning_rate,
         "min_data_in_leaf": max(_LEAST_ROWS, round(
-            settings.least_share * len(examples.split.train))),
+            settings.least_share * size.num_examples)),
         "num_threads": settings.threads, "seed": seed % 2**31, "deterministic": True,
         "force_row_wise": True,  # else it times both ways and takes the faster one
     }
 
     def dataset(index: np.ndarray, reference: Any = None) -> Any:
-        weights = None if examples.weights is None else examples.weights[index]
+        # With mean 1: its limits on leaves are in units of weight.
+        weights = None if examples.weights is None else examples.weights[index] / size.mean_weight
         return package.Dataset(
             features.matrix(index), examples.labels[index], weight=weights, reference=reference,
             feature_name=features.names, categorical_feature=features.categorical,

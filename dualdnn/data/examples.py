@@ -17,6 +17,7 @@ import numpy as np
 from dualdnn.data.encoding import EncodedDay, encode_days
 from dualdnn.data.lake import Lake
 from dualdnn.data.row_map import RowMap, build_row_map, check_made_for
+from dualdnn.data.signs import MISSING
 from dualdnn.data.translation import translate_day
 from dualdnn.data.window import Given, Split, Window
 from dualdnn.errors import DataError
@@ -38,6 +39,18 @@ class Negatives(NamedTuple):
 
     kept: float
     stand_for: float
+
+
+class TrainingSize(NamedTuple):
+    """What a model learns from, as the unit of its priors and losses.
+
+    Attributes:
+        num_examples: rows of the training part; those of weight 0 are left out.
+        mean_weight: of these rows.
+    """
+
+    num_examples: int
+    mean_weight: float = 1.0
 
 
 class Batch(NamedTuple):
@@ -70,7 +83,8 @@ class Examples:
             field after field.
         labels: (num_examples,) float32, 0 or 1.
         weights: (num_examples,) float32, or None.
-        groups: (num_examples,) int64, or None.
+        groups: (num_examples,) int64, or None. A row without a group is one of its own, which no
+            other row of the lake has.
         sampling_rates: (num_examples,) float32 probability that a negative was kept, or None.
         dropped_fields: label statistics that the window cannot use.
         fingerprint: hex digest of the days' contents.
@@ -99,6 +113,15 @@ class Examples:
     def timestamps(self) -> np.ndarray:
         """(num_examples,) int64 seconds since the epoch."""
         return np.concatenate([day.array("timestamps") for day in self.days])
+
+    @property
+    def training_size(self) -> TrainingSize:
+        """Of the training part."""
+        if self.weights is None:
+            return TrainingSize(len(self.split.train))
+        weights = self.weights[self.split.train]
+        learned = weights[weights > 0]
+        return TrainingSize(len(learned), float(learned.mean(dtype=np.float64)))
 
     def batch(self, index: np.ndarray) -> Batch:
         """The examples of these row numbers."""
@@ -158,6 +181,19 @@ class Examples:
             return weights
         return counts if weights is None else weights * counts
 
+    def population_weights(self, index: np.ndarray) -> np.ndarray | None:
+        """(n,) what these rows weigh beside scores that are corrected by `negative_rate`.
+
+        A negative that was kept stands for 1 / its rate of them, and each for its sample weight.
+        None for all alike.
+        """
+        weights = None if self.weights is None else self.weights[index].astype(np.float64)
+        if self.sampling_rates is None:
+            return weights
+        stands_for = np.where(self.labels[index] == 0,
+                              1.0 / self.sampling_rates[index].astype(np.float64), 1.0)
+        return stands_for if weights is None else stands_for * weights
+
     def columns(self, name: str) -> slice:
         """Where a field's cells stand in `rows`."""
         return self.schema.cells(name)
@@ -186,6 +222,16 @@ def allocated(shape: tuple[int, int], dtype: type, state: Path) -> np.ndarray:
     # An unnamed file: it is gone with the process, however the process ends.
     with tempfile.TemporaryFile(dir=state) as file:
         return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def _groups(days: list[EncodedDay]) -> np.ndarray:
+    found = []
+    for day in days:
+        groups = day.array("groups")
+        # By day and number of the row, so that days which are opened apart stay apart.
+        alone = -(day.day.toordinal() << 32) - np.arange(day.rows)
+        found.append(np.where(groups == MISSING, alone, groups))
+    return np.concatenate(found)
 
 
 def _sampling_rates(schema: Schema, days: list[EncodedDay], rows: int) -> np.ndarray | None:
@@ -270,7 +316,7 @@ def open_examples(
         schema=kept, days=opened, split=split, row_map=row_map, rows=rows, dense=dense,
         labels=np.concatenate([day.array("labels") for day in opened]).astype(np.float32),
         weights=weights,
-        groups=np.concatenate([day.array("groups") for day in opened]) if schema.group else None,
+        groups=_groups(opened) if schema.group else None,
         sampling_rates=_sampling_rates(schema, opened, total), dropped_fields=dropped,
         fingerprint=_fingerprint(opened, row_map),
     )

@@ -73,7 +73,8 @@ def read_scores(path: Path, examples: Examples, what: str) -> FinishedScores:
 
     Args:
         path: with the columns `day` (a date), `row` (its number in that day of the lake, from 0),
-            `label`, `logit` and `trained`.
+            `label`, `logit` (as served, where negatives were sampled: of all rows, not of those
+            that were kept) and `trained`.
         examples: of the run; every one of them must be there.
         what: names the model.
 
@@ -112,7 +113,9 @@ def read_scores(path: Path, examples: Examples, what: str) -> FinishedScores:
     if wrong := int((label[found] != examples.labels).sum()):
         raise DataError(f"{what}: {path} has another label for {wrong} of {len(wanted)} rows, so "
                         "that they are not the rows of this lake. Score its rows in their order.")
-    return FinishedScores(logits=logit[found], trained=trained[found],
+    # A teacher is trained on the negatives that were kept.
+    of_sample = logit[found] - np.float32(np.log(examples.negative_rate))
+    return FinishedScores(logits=of_sample, trained=trained[found],
                           chosen=np.zeros(len(wanted), bool))
 
 

@@ -1,6 +1,6 @@
 """Distillation losses: pure functions, one value per example, from logits.
 
-Weighting and reduction happen once, in `objective`. `weighted_mean` is that reduction.
+Weighting and reduction happen once, in `objective` and the teachers, by `mean_loss`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,26 @@ import tensorflow as tf
 _EPSILON = 1e-6
 
 
-def weighted_mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Mean of `(batch_size,)` values under `(batch_size,)` weights.
+def mean_loss(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Sum of weighted losses over the number of examples that count.
 
-    Weight 0 equals dropping the example; a batch without weight counts 0.
+    Not over the sum of their weights: a batch that happens to hold heavy examples must move the
+    model more, or all steps together would discount just these, and bias the odds.
+
+    Args:
+        values: `(batch_size,)`.
+        weights: `(batch_size,)` with mean 1 over the training part; weight 0 equals dropping the
+            example.
+
+    Returns:
+        a scalar; 0 where every weight is 0.
     """
+    counted = tf.math.count_nonzero(weights, dtype=values.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(values * weights), counted)
+
+
+def weighted_mean(values: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Mean of `(batch_size,)` values under `(batch_size,)` weights; 0 where all of these are 0."""
     return tf.math.divide_no_nan(tf.reduce_sum(values * weights), tf.reduce_sum(weights))
 
 
@@ -94,7 +109,7 @@ def z_scored_logit_loss(
     The student follows the relations of the teacher's logits, and is free in mean and scale.
     Logit standardisation (Sun et al. 2024, arXiv:2403.01494) takes the z-score over the classes of
     an example; one logit has no other classes, so here it is taken over the examples of the batch.
-    The weighted mean over the batch is 2 - 2 * r with r the weighted correlation of the logits.
+    Its weighted mean over the batch is 2 - 2 * r with r the weighted correlation of the logits.
 
     Args:
         student_logits: `(batch_size,)`.

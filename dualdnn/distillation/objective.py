@@ -14,8 +14,8 @@ from dualdnn.distillation.losses import (
     hint_loss,
     label_loss,
     logit_loss,
+    mean_loss,
     soft_label_loss,
-    weighted_mean,
     z_scored_logit_loss,
 )
 from dualdnn.distillation.schedules import Schedules
@@ -205,7 +205,7 @@ class Objective:
             compared = _HINT_LOSSES[self.hint_loss]
             values = tf.add_n([compared(student, teacher) for student, teacher in hints])
             parts["hint"] = values / len(hints)
-        reduced = {f"{part}_loss": weighted_mean(values, weights)
+        reduced = {f"{part}_loss": mean_loss(values, weights)
                    for part, values in parts.items()}
         total = []
         for part in parts:

@@ -53,5 +53,6 @@ def chosen_strength(earlier: Sequence[DayResult]) -> int:
     losses = np.zeros(len(STRENGTHS))
     for one in earlier:
         assert one.candidates is not None
-        losses += np.logaddexp(0.0, (1.0 - 2.0 * one.labels) * one.candidates).sum(axis=1)
+        of_rows = np.logaddexp(0.0, (1.0 - 2.0 * one.labels) * one.candidates)
+        losses += (of_rows if one.weights is None else one.weights * of_rows).sum(axis=1)
     return int(np.argmin(losses))

@@ -13,7 +13,7 @@ import numpy as np
 
 from dualdnn.errors import DataError
 from dualdnn.evaluation.bootstrap import bootstrap
-from dualdnn.evaluation.metrics import auc, calibration, evaluate_scores, log_loss, sigmoid
+from dualdnn.evaluation.metrics import auc, calibration, log_loss, sigmoid, weighted_scores
 from dualdnn.storage import atomic_file
 
 _DIFFERENCES = ("auc", "log_loss")
@@ -29,6 +29,7 @@ class DayResult:
         student: (rows,) logits of the first student, or of the regression.
         teacher: (rows,) logits, or None.
         groups: (rows,) int64, or None.
+        weights: (rows,) float64, or None for equal ones.
         candidates: (strengths, rows) logits of the regression at every strength, or None.
         strength: the one that was chosen, or None.
         seconds: of training steps.
@@ -40,6 +41,7 @@ class DayResult:
     student: np.ndarray
     teacher: np.ndarray | None = None
     groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
     candidates: np.ndarray | None = None
     strength: float | None = None
     seconds: float = 0.0
@@ -86,6 +88,7 @@ class Pooled:
         student: (rows,) logits.
         teacher: (rows,) logits, or None.
         groups: (rows,) int64, or None.
+        weights: (rows,) float64, or None.
     """
 
     days: np.ndarray
@@ -93,6 +96,7 @@ class Pooled:
     student: np.ndarray
     teacher: np.ndarray | None
     groups: np.ndarray | None
+    weights: np.ndarray | None
 
 
 def pooled(results: Mapping[datetime.date, DayResult]) -> Pooled:
@@ -108,17 +112,18 @@ def pooled(results: Mapping[datetime.date, DayResult]) -> Pooled:
     assert student is not None
     days = np.concatenate([np.full(len(results[day].labels), day.toordinal()) for day in ordered])
     return Pooled(days=days, labels=labels, student=student, teacher=joined("teacher"),
-                  groups=joined("groups"))
+                  groups=joined("groups"), weights=joined("weights"))
 
 
 def strategy_section(results: Mapping[datetime.date, DayResult]) -> dict[str, Any]:
     """`strategies.NAME` of the report: metrics over the rows of all days, and what it cost."""
     rows = pooled(results)
     times = {name: sum(getattr(one, name) for one in results.values()) for name in _TIMES}
-    section = {**evaluate_scores(rows.labels, rows.student, groups=rows.groups), **times,
+    what = {"groups": rows.groups, "weights": rows.weights}
+    section = {**weighted_scores(rows.labels, rows.student, **what), **times,
                "days": len(results), "rows": len(rows.labels)}
     if rows.teacher is not None:
-        section["teacher"] = evaluate_scores(rows.labels, rows.teacher, groups=rows.groups)
+        section["teacher"] = weighted_scores(rows.labels, rows.teacher, **what)
     return section
 
 
@@ -135,7 +140,7 @@ def difference(one: Pooled, other: Pooled, seed: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for metric in _DIFFERENCES:
         estimate = bootstrap(one.labels, one.student, other.student, metric=metric,
-                             factors=factors, seed=seed)
+                             factors=factors, weights=one.weights, seed=seed)
         if estimate is None:
             continue
         found[metric] = {"difference": estimate.value}
@@ -157,14 +162,16 @@ def day_rows(strategy: str, results: Mapping[datetime.date, DayResult]) -> list[
     """One row per day for `days.parquet`; None where a metric is not defined on the day."""
     return [{
         "strategy": strategy, "day": day, "rows": len(one.labels),
-        "positives": int(one.labels.sum()), **_metrics(one.labels, one.student, ""),
-        **_metrics(one.labels, one.teacher, "teacher_"), "strength": one.strength,
+        "positives": int(one.labels.sum()), **_metrics(one, one.student, ""),
+        **_metrics(one, one.teacher, "teacher_"), "strength": one.strength,
         **{name: getattr(one, name) for name in _TIMES},
     } for day, one in sorted(results.items())]
 
 
-def _metrics(labels: np.ndarray, logits: np.ndarray | None, prefix: str) -> dict[str, Any]:
+def _metrics(day: DayResult, logits: np.ndarray | None, prefix: str) -> dict[str, Any]:
     if logits is None:
         return {f"{prefix}{name}": None for name in ("auc", "log_loss", "calibration")}
-    return {f"{prefix}auc": auc(labels, logits), f"{prefix}log_loss": log_loss(labels, logits),
-            f"{prefix}calibration": calibration(labels, sigmoid(logits))}
+    labels, weights = day.labels, day.weights
+    return {f"{prefix}auc": auc(labels, logits, weights),
+            f"{prefix}log_loss": log_loss(labels, logits, weights),
+            f"{prefix}calibration": calibration(labels, sigmoid(logits), weights)}

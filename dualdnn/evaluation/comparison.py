@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dualdnn.errors import ConfigError
-from dualdnn.evaluation.metrics import evaluate_scores
+from dualdnn.evaluation.metrics import weighted_scores
 from dualdnn.evaluation.paired import (
     PAIRED_METRICS,
     ComparedRows,
@@ -53,7 +53,8 @@ class Rows:
     Attributes:
         labels: (n,) 0 or 1.
         groups: (n,) users or requests, or None.
-        weights: (n,) rows that one stands for, or None.
+        weights: (n,) of `Examples.population_weights`, or None. All metrics are weighted by them
+            but grouped AUC and the agreement of rankings, which count rows.
         slices: (n,) bool by name.
     """
 
@@ -78,12 +79,7 @@ def _metrics(rows: Rows, system: System, tower: str) -> dict[str, Any]:
     """Every metric of a tower over the seeds; one that some seed lacks is absent."""
     by_seed = []
     for seed, logits in enumerate(system.logits[tower]):
-        found = evaluate_scores(rows.labels, logits, groups=rows.groups, weights=rows.weights)
-        weighted = found.pop("weighted", {})
-        if rows.weights is not None:
-            # Of sampled negatives, as the report of a run: AUC counts rows, ECE has no such form.
-            found = {key: found[key] for key in ("auc", "grouped_auc") if key in found} | {
-                key: one for key, one in weighted.items() if key != "auc"}
+        found = weighted_scores(rows.labels, logits, groups=rows.groups, weights=rows.weights)
         if tower != TEACHER and TEACHER in system.logits and rows.groups is not None:
             found |= ranking_agreement(system.logits[TEACHER][seed], logits, rows.groups)
         by_seed.append(found)
@@ -235,12 +231,12 @@ def compared(rows: Rows, systems: Sequence[System], *, baseline: str | None = No
         resamples: draws of groups of rows.
 
     Returns:
-        `rows` and `groups` of the test part and `resamples`; `metrics`, a row per system and tower
-        with mean and spread over seeds; `differences` to the baseline and `inside` of every system
-        (student less teacher and its controls, teacher and student less models of others), each
-        with value, 95% interval, p-value and that corrected by Holm over the rows of the table, or
-        `identical` alone where both have the same scores; `slices`, the differences to the
-        baseline (with one system, inside) by slice, corrected over all of them.
+        `rows` and `groups` of the test part, are they `weighted`, and `resamples`; `metrics`, a
+        row per system and tower with mean and spread over seeds; `differences` to the baseline
+        and `inside` of every system (student less teacher and its controls, teacher and student
+        less models of others), each with value, 95% interval, p-value and that corrected by Holm
+        over the rows of the table, or `identical` alone where both have the same scores; `slices`,
+        the differences to the baseline (with one system, inside) by slice, corrected over all.
 
     Raises:
         ConfigError: there is no such baseline.
@@ -250,7 +246,8 @@ def compared(rows: Rows, systems: Sequence[System], *, baseline: str | None = No
     differences = _Differences(rows, None, systems, resamples)
     groups = differences.compared.groups if rows.groups is not None else None
     return {
-        "rows": len(rows.labels), "groups": groups, "resamples": resamples,
+        "rows": len(rows.labels), "groups": groups, "weighted": rows.weights is not None,
+        "resamples": resamples,
         "metrics": [{"system": system.name, "tower": tower, "seeds": len(system.seeds),
                      **_metrics(rows, system, tower)}
                     for system in systems for tower in system.logits],

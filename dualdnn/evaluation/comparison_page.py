@@ -22,7 +22,8 @@ HOW = ("Differences are paired on the same test rows; intervals of 95% and p-val
 def rows_in_words(comparison: Mapping[str, Any]) -> str:
     """How many rows in how many groups, drawn how often."""
     by = f"{comparison['groups']:,} groups" if comparison.get("groups") else "single rows"
-    return (f"{comparison['rows']:,} test rows, {comparison['resamples']:,} draws of {by}")
+    weighed = ", each with its weight" if comparison.get("weighted") else ""
+    return (f"{comparison['rows']:,} test rows{weighed}, {comparison['resamples']:,} draws of {by}")
 
 
 def _systems(report: Mapping[str, Any]) -> str:

@@ -54,9 +54,7 @@ class FeedReferences:
         each negative standing for those that were left out.
         """
         test = examples.split.test
-        labels, weights = examples.labels[test], None
-        if examples.sampling_rates is not None:
-            weights = np.where(labels == 0, 1.0 / examples.sampling_rates[test], 1.0)
+        labels, weights = examples.labels[test], examples.population_weights(test)
         sections: dict[str, Any] = {}
         for name, logits in self.logits.items():
             # The truth is that of the log before sampling; what was fitted, was to the sample.

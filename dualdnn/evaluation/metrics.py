@@ -295,7 +295,7 @@ def evaluate_scores(
         logits: shape `(rows,)`.
         groups: one value per row for grouped AUC, or None.
         weights: sample weights >= 0. The metrics stay unweighted; the weighted `auc`, `log_loss`,
-            `normalized_entropy` and `calibration` stand under `weighted`.
+            `normalized_entropy`, `calibration` and `ece` stand under `weighted`.
 
     Returns:
         `auc`, `log_loss`, `grouped_auc`, `grouped_rows`, `normalized_entropy`, `calibration`,
@@ -324,6 +324,25 @@ def evaluate_scores(
             "log_loss": log_loss(y, z, weights),
             "normalized_entropy": normalized_entropy(y, z, weights),
             "calibration": calibration(y, p, weights),
+            "ece": ece(y, p, weights)[0],
         }
         found["weighted"] = {k: v for k, v in weighted.items() if v is not None} or None
     return {key: value for key, value in found.items() if value is not None}
+
+
+def weighted_scores(
+    labels: ArrayLike,
+    logits: ArrayLike,
+    *,
+    groups: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> dict[str, Any]:
+    """`evaluate_scores` where the weighted metrics, if there are weights, stand for the others.
+
+    Grouped AUC counts rows. The arguments and errors are those of `evaluate_scores`.
+    """
+    found = evaluate_scores(labels, logits, groups=groups, weights=weights)
+    if weights is None:
+        return found
+    of_rows = {key: found[key] for key in ("grouped_auc", "grouped_rows") if key in found}
+    return {**found.get("weighted", {}), **of_rows}

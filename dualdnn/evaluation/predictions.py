@@ -2,9 +2,9 @@
 
 One parquet file: `day` and `row` (its place in the lake's day) say which row it is, `label` is 0
 or 1, `group` numbers the groups of the test part (a user, never their name or sign), `weight` is
-how many rows one stands for where negatives were sampled, `logit.TOWER` are the scores as served,
-and `slice.NAME` says which rows a slice has. Days, rows, timestamps and labels make the
-fingerprint: two files of one fingerprint hold the same rows in the same order.
+the sample weight, times how many rows one stands for where negatives were sampled, `logit.TOWER`
+are the scores as served, and `slice.NAME` says which rows a slice has. Days, rows, timestamps and
+labels make the fingerprint: two files of one fingerprint hold the same rows in the same order.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Predictions:
         fingerprint: hex digest of which rows these are.
         logits: (n,) float32 by tower, corrected for sampled negatives as the exported graph is.
         groups: (n,) int32 numbers of users, or of what else the schema groups by; or None.
-        weights: (n,) float32 rows that one stands for, or None.
+        weights: (n,) float32 of `Examples.population_weights`, or None.
         slices: (n,) bool by name.
     """
 
@@ -71,17 +71,15 @@ def predictions_of(examples: Examples, index: np.ndarray, logits: Mapping[str, n
     digest = hashlib.sha256()
     for part in (days.astype(np.int64), rows, examples.timestamps[index], labels):
         digest.update(np.ascontiguousarray(part).tobytes())
-    groups = weights = None
+    groups, weights = None, examples.population_weights(index)
     if examples.groups is not None:
         groups = np.unique(examples.groups[index], return_inverse=True)[1].astype(np.int32)
-    if examples.sampling_rates is not None:
-        kept = examples.sampling_rates[index]
-        weights = np.where(labels == 0, 1 / kept, 1.0).astype(np.float32)
     served = np.float32(np.log(examples.negative_rate))
     return Predictions(
         days=days, rows=rows, labels=labels, fingerprint=digest.hexdigest(),
         logits={tower: scores + served for tower, scores in logits.items()},
-        groups=groups, weights=weights, slices=dict(slices),
+        groups=groups, weights=None if weights is None else weights.astype(np.float32),
+        slices=dict(slices),
     )
 
 

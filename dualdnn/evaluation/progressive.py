@@ -29,12 +29,14 @@ class ScoredRows:
         seconds: (rows,) int64 since the epoch.
         labels: (rows,) 0 or 1.
         groups: (rows,) int64, or None.
+        weights: (rows,) float64, or None for equal ones.
         logits: (rows,) float32 by model.
     """
 
     seconds: np.ndarray
     labels: np.ndarray
     groups: np.ndarray | None
+    weights: np.ndarray | None
     logits: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
@@ -44,7 +46,9 @@ class ScoredRows:
     def save(self, path: Path) -> None:
         """Write them by one rename."""
         arrays = {"seconds": self.seconds, "labels": self.labels,
-                  **({} if self.groups is None else {"groups": self.groups}),
+                  **{name: values for name, values in (("groups", self.groups),
+                                                       ("weights", self.weights))
+                     if values is not None},
                   **{f"{_LOGITS}{name}": values for name, values in self.logits.items()}}
         with atomic_file(path) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -61,6 +65,7 @@ def read_scored_rows(path: Path) -> ScoredRows:
             arrays = {name: file[name] for name in file.files}
         return ScoredRows(
             seconds=arrays["seconds"], labels=arrays["labels"], groups=arrays.get("groups"),
+            weights=arrays.get("weights"),
             logits={name.removeprefix(_LOGITS): values for name, values in arrays.items()
                     if name.startswith(_LOGITS)})
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
@@ -70,12 +75,14 @@ def read_scored_rows(path: Path) -> ScoredRows:
 
 def joined(parts: Sequence[ScoredRows]) -> ScoredRows:
     """All parts as one, in their order; there must be one at least, all with the same models."""
-    grouped = all(part.groups is not None for part in parts)
+    groups = [part.groups for part in parts if part.groups is not None]
+    weighted = any(part.weights is not None for part in parts)
+    weights = [np.ones(len(part)) if part.weights is None else part.weights for part in parts]
     return ScoredRows(
         seconds=np.concatenate([part.seconds for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
-        groups=np.concatenate([part.groups for part in parts if part.groups is not None])
-        if grouped else None,
+        groups=np.concatenate(groups) if len(groups) == len(parts) else None,
+        weights=np.concatenate(weights) if weighted else None,
         logits={name: np.concatenate([part.logits[name] for part in parts])
                 for name in parts[0].logits})
 
@@ -86,6 +93,7 @@ def results_by_day(rows: ScoredRows) -> dict[str, dict[datetime.date, DayResult]
     masks = {day.astype(object): days == day for day in np.unique(days)}
     return {
         name: {day: DayResult(labels=rows.labels[mask], student=logits[mask],
-                              groups=None if rows.groups is None else rows.groups[mask])
+                              groups=None if rows.groups is None else rows.groups[mask],
+                              weights=None if rows.weights is None else rows.weights[mask])
                for day, mask in masks.items()}
         for name, logits in rows.logits.items()}

@@ -28,16 +28,18 @@ class ScoredRows:
         labels: (n,) 0 or 1.
         logits: (n,) by tower, the teacher's among them.
         groups: (n,) users or requests, or None.
+        weights: (n,) of the rows, or None.
     """
 
     labels: np.ndarray
     logits: Mapping[str, np.ndarray]
     groups: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 def _distances(part: ScoredRows, name: str, resamples: int) -> dict[str, dict[str, float]]:
     """AUC by tower; of students also what it is above the teacher's, with a 95% interval."""
-    rows = ComparedRows(part.labels, part.groups, resamples=resamples)
+    rows = ComparedRows(part.labels, part.groups, part.weights, resamples=resamples)
     measured = {tower: rows.measured(logits, "auc") for tower, logits in part.logits.items()}
     found: dict[str, dict[str, float]] = {}
     for tower, one in measured.items():

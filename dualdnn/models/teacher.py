@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tf_keras as keras
 
-from dualdnn.distillation.losses import label_loss, weighted_mean
+from dualdnn.distillation.losses import label_loss, mean_loss
 from dualdnn.layers.mlp import MLP
 from dualdnn.models.towers import TowerInput, TowerOutput, logit_layer, side_by_side
 
@@ -127,5 +127,5 @@ class Teacher(keras.Model):
             weights: `(batch_size,)`.
         """
         # tfrs.tasks.Ranking divides by the batch size; weight 0 must equal dropping the example.
-        of_labels = weighted_mean(label_loss(labels, output.logits), weights)
+        of_labels = mean_loss(label_loss(labels, output.logits), weights)
         return {"label_loss": of_labels, "total": of_labels}

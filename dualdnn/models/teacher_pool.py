@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 import tf_keras as keras
 
-from dualdnn.distillation.losses import label_loss, weighted_mean
+from dualdnn.distillation.losses import label_loss, mean_loss
 from dualdnn.errors import ConfigError
 from dualdnn.layers.mlp import MLP
 from dualdnn.models.teacher import Teacher
@@ -159,8 +159,8 @@ class TeacherPool(keras.Model):
             weights: `(batch_size,)`.
         """
         assert output.members is not None, "not of a pool"
-        of_pool = weighted_mean(label_loss(labels, output.logits), weights)
-        of_towers = {name: weighted_mean(label_loss(labels, output.members[:, i]), weights)
+        of_pool = mean_loss(label_loss(labels, output.logits), weights)
+        of_towers = {name: mean_loss(label_loss(labels, output.members[:, i]), weights)
                      for i, name in enumerate(self.towers)}
         on_embedding: dict[int, list[tf.Tensor]] = {}
         for name, tower in self.towers.items():

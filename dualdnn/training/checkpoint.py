@@ -100,9 +100,16 @@ def read_arrays(folder: Path) -> dict[str, np.ndarray]:
             for name, files in index.items():
                 blocks = [np.load(folder / file) for file in files] or [packed[name]]
                 found[name] = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-        return found
+        return _with_births(found)
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{folder} is not a readable checkpoint: {error}.") from error
+
+
+def _with_births(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Checkpoints from before rows knew their first step: they count from the table's."""
+    for name in [name for name in arrays if name.endswith("_decayed_to")]:
+        arrays.setdefault(f"{name.removesuffix('_decayed_to')}_born", np.zeros_like(arrays[name]))
+    return arrays
 
 
 def restore(variables: Mapping[str, tf.Variable], arrays: Mapping[str, np.ndarray],

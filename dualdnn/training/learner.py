@@ -12,7 +12,7 @@ import numpy as np
 
 from dualdnn.data.admission import NO_LIMITS, Admission, Occurrences
 from dualdnn.data.encoded_day import EncodedDay
-from dualdnn.data.examples import Examples, open_examples
+from dualdnn.data.examples import Examples, TrainingSize, open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.row_map import RowMap, load_row_map
 from dualdnn.data.row_map_growth import Growth, grown
@@ -37,12 +37,18 @@ class StoredState:
     Attributes:
         folder: where it is.
         row_map: sign to row.
-        about: what was noted with it; `num_examples` and `schema` always.
+        about: what was noted with it; `num_examples`, `mean_weight` and `schema` always.
     """
 
     folder: Path
     row_map: RowMap
     about: Mapping[str, Any]
+
+    @property
+    def size(self) -> TrainingSize:
+        """Of the training part of its last training from scratch."""
+        # States from before losses knew the mean weight have none.
+        return TrainingSize(self.about["num_examples"], self.about.get("mean_weight", 1.0))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Weights, slots and averages by name."""
@@ -120,7 +126,7 @@ class Learner:
 
     def restart(self, examples: Examples) -> None:
         """Forget everything, as a new model of this window would be."""
-        self.train_step.reset(examples.row_map, len(examples.split.train))
+        self.train_step.reset(examples.row_map, examples.training_size)
         self.row_map = examples.row_map
 
     def open_newest(
@@ -199,7 +205,7 @@ class Learner:
         # The draw differs from day to day, so that a recycled row is not what it was at first.
         self.grow(growth, draw=examples.days[-1].day.toordinal())
         self.train_step.limit_averages(
-            settings.epochs * -(-self.train_step.num_examples // settings.batch_size))
+            settings.epochs * -(-self.train_step.size.num_examples // settings.batch_size))
         return self.train(examples, settings, seed=seed, folder=folder, listener=listener,
                           towers=towers, goes_on=True)
 
@@ -237,7 +243,7 @@ class Learner:
         (folder / _ROW_MAP).mkdir()
         self.row_map.save(folder / _ROW_MAP)
         save_checkpoint(folder / _WEIGHTS, self.train_step.named_variables(), {
-            **about, "num_examples": self.train_step.num_examples,
+            **about, **self.train_step.size._asdict(),
             "schema": self.model.embedding.schema.to_dict()})
 
     def load(self, stored: StoredState) -> None:
@@ -249,6 +255,6 @@ class Learner:
             DataError: a variable is missing or has another shape.
         """
         arrays = stored.arrays()
-        self.train_step.reset(stored.row_map, stored.about["num_examples"])
+        self.train_step.reset(stored.row_map, stored.size)
         restore(self.train_step.named_variables(), arrays, stored.folder)
         self.row_map = stored.row_map

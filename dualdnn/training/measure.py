@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from dualdnn.schema import Field
 from dualdnn.training.best_weights import BestWeights
 from dualdnn.training.scoring import Scorer
 
-# What changes when negatives are left out.
-_OF_ALL_ROWS = ("log_loss", "normalized_entropy", "calibration", "ece")
+# What changes when negatives are left out, some more than others.
+_OF_ALL_ROWS = ("auc", "log_loss", "normalized_entropy", "calibration", "ece")
 
 
 def score_with_best(
@@ -121,10 +122,9 @@ def categories_of(examples: Examples, name: str, index: np.ndarray) -> Categorie
 
 
 def _reweighted(numbers: dict[str, Any]) -> dict[str, Any]:
-    """Metrics of which those that depend on the share of negatives are the weighted ones.
+    """Metrics of which those that depend on which negatives were kept are the weighted ones.
 
-    AUC compares positives with negatives of whatever number, and grouped AUC counts rows, so both
-    stay as they are. The binned calibration error has no weighted form, and is left out.
+    Grouped AUC counts rows, and stays as it is.
     """
     weighted = numbers.pop("weighted", None) or {}
     kept = {key: value for key, value in numbers.items() if key not in _OF_ALL_ROWS}
@@ -190,11 +190,11 @@ def _evaluated(
     if examples.sampling_rates is None:
         return once(logits, weights)
     corrected = logits + np.float32(np.log(examples.negative_rate))
-    stands_for = np.where(labels == 0, 1.0 / examples.sampling_rates[index], 1.0)
+    stands_for = replace(examples, weights=None).population_weights(index)
     whole, sliced = once(corrected, stands_for)
     numbers = {name: _reweighted(one) for name, one in {"": whole, **sliced}.items()}
     if weights is not None:
-        whole, sliced = once(corrected, stands_for * weights)
+        whole, sliced = once(corrected, examples.population_weights(index))
         for name, one in {"": whole, **sliced}.items():
             if "weighted" in one:
                 numbers[name]["weighted"] = one["weighted"]

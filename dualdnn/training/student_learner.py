@@ -130,7 +130,7 @@ class StudentLearner:
         self.row_map = self.base.row_map
         self._waiting: Occurrences | None = None
         self._pending: Batch | None = None
-        self.train_step.reset(self.base.row_map, self.base.about["num_examples"])
+        self.train_step.reset(self.base.row_map, self.base.size)
         arrays, mine = self.base.arrays(), self._variables()
         # The matrices of the embedding learned with the teacher, and are the owner's now.
         prefix, theirs = f"tower/{self.student}/", f"tower/{TEACHER}/"
@@ -152,7 +152,7 @@ class StudentLearner:
 
     def limit_averages(self, batch_size: int) -> None:
         """Let averages reach back a tenth of the offline model's steps of one pass."""
-        self.train_step.limit_averages(-(-self.train_step.num_examples // batch_size))
+        self.train_step.limit_averages(-(-self.train_step.size.num_examples // batch_size))
 
     # --- learning ---
 

@@ -96,6 +96,8 @@ class TableOptimizer:
         # The step up to which a row, and its average, have been caught up.
         self.decayed_to = tf.Variable(tf.zeros(rows, tf.int64), name=f"{table.name}_decayed_to",
                                       shape=(None,))
+        # The step before a row's first: its average is as old as the row, not as the table.
+        self.born = tf.Variable(tf.zeros(rows, tf.int64), name=f"{table.name}_born", shape=(None,))
         self.slots: list[list[tf.Variable]] = []
         for column in table.columns():
             size = column.shape[1]
@@ -119,7 +121,7 @@ class TableOptimizer:
     def variables(self) -> list[tf.Variable]:
         """Slots and averages, for checkpoints."""
         slots = [slot for slots in self.slots for slot in slots]
-        return [self.steps, self.horizon, self.decayed_to, *slots, *self.averages]
+        return [self.steps, self.horizon, self.decayed_to, self.born, *slots, *self.averages]
 
     def reset(self, num_examples: int) -> None:
         """Start anew on a table that was reset.
@@ -153,6 +155,8 @@ class TableOptimizer:
             slot.scatter_update(tf.IndexedSlices(zeros, rows))
         for average, column in zip(self.averages, self.table.columns(), strict=True):
             average.scatter_update(tf.IndexedSlices(tf.gather(column, rows), rows))
+        now = tf.fill([len(rows)], self.steps)
+        self.born.scatter_update(tf.IndexedSlices(now, rows))
         self._mark(tf.constant(rows), self.steps)
 
     def _decay_rates(self, rows: tf.Tensor) -> list[tf.Tensor]:
@@ -196,7 +200,8 @@ class TableOptimizer:
         if self.settings.l2:
             values = [value * tf.exp(-rate)
                       for value, rate in zip(values, self._decay_rates(rows), strict=True)]
-        kept = share_kept(self.steps, self.steps + 1, self.horizon)
+        born = tf.gather(self.born, rows)[:, tf.newaxis]
+        kept = share_kept(self.steps - born, self.steps + 1 - born, self.horizon)
         for i, column in enumerate(self.table.columns()):
             value = values[i] - self._update(i, rows, gradients[i])
             column.scatter_update(tf.IndexedSlices(value, rows))
@@ -210,8 +215,9 @@ class TableOptimizer:
         """The averages as of now; since the last touch they have moved towards `values`."""
         if not self.averages:
             return []
-        kept = share_kept(tf.gather(self.decayed_to, rows), self.steps, self.horizon)
-        kept = kept[:, tf.newaxis]
+        born = tf.gather(self.born, rows)
+        kept = share_kept(tf.gather(self.decayed_to, rows) - born, self.steps - born,
+                          self.horizon)[:, tf.newaxis]
         return [value + kept * (tf.gather(average, rows) - value)
                 for value, average in zip(values, self.averages, strict=True)]
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras as keras
 
-from dualdnn.data.examples import Batch
+from dualdnn.data.examples import Batch, TrainingSize
 from dualdnn.data.row_map import RowMap
 from dualdnn.data.row_map_growth import Growth
 from dualdnn.models.dual_dnn import DualDNN
@@ -33,7 +33,7 @@ class TrainStep:
         model: DualDNN,
         table_settings: TableOptimizerSettings,
         dense_settings: Mapping[str, DenseOptimizerSettings],
-        num_examples: int,
+        size: TrainingSize,
         averaging: bool = False,
         own_table_settings: Mapping[str, TableOptimizerSettings] | None = None,
     ) -> None:
@@ -43,16 +43,16 @@ class TrainStep:
             model: the towers.
             table_settings: of every table that learns.
             dense_settings: by tower name.
-            num_examples: rows of the training part, the unit of the tables' `l2`.
+            size: of the training part, the unit of the tables' `l2` and of sample weights.
             averaging: keep averages of all weights.
             own_table_settings: by name of an embedding those of its tables, where they differ.
         """
         self.model = model
-        self.num_examples = num_examples
+        self.size = size
         self.table_optimizers = {
             table.name: TableOptimizer(
                 (own_table_settings or {}).get(embedding.name, table_settings), table,
-                num_examples=num_examples, averaging=averaging)
+                num_examples=size.num_examples, averaging=averaging)
             for embedding in model.embeddings(model.towers) for table in embedding.trained_tables
         }
         self._reader = BatchReader(model, self.table_optimizers)
@@ -96,20 +96,20 @@ class TrainStep:
         assert len(named) == sum(map(len, parts.values())), "two variables share a name"
         return named
 
-    def reset(self, row_map: RowMap, num_examples: int) -> None:
+    def reset(self, row_map: RowMap, size: TrainingSize) -> None:
         """Start anew: what a new model of another window would be, without compiling it again.
 
         Args:
             row_map: of the new window.
-            num_examples: rows of its training part.
+            size: of its training part.
         """
-        self.num_examples = num_examples
+        self.size = size
         for variable, value in zip(self._dense_variables(), self._first_values, strict=True):
             variable.assign(value)
         for embedding in self.model.embeddings(self.model.towers):
             embedding.reset(row_map.table_rows, row_map.vectors)
         for optimizer in self.table_optimizers.values():
-            optimizer.reset(num_examples)
+            optimizer.reset(size.num_examples)
 
     def grow(self, growth: Growth, draw: int) -> None:
         """Give rows, slots and averages to the ids that a grown row map has admitted.
@@ -181,7 +181,7 @@ class TrainStep:
 
         Args:
             training: towers that learn; those that they hear also answer, see `DualDNN.asked`.
-            batch: the examples.
+            batch: the examples; their weights count by what the training part's are on average.
             step: number of finished steps.
             progress: by student whose objective has schedules, the share of its steps done.
             consolidating: students that learn from the teacher's logits alone.
@@ -207,6 +207,7 @@ class TrainStep:
                 tf.TensorSpec((), tf.int64), tf.TensorSpec((len(scheduled),), tf.float32),
                 tf.TensorSpec((None, len(self.model.scored)), tf.float32),
             )
+        batch = batch._replace(weights=batch.weights / np.float32(self.size.mean_weight))
         # Given, not compiled in, so that no step is compiled twice.
         values = [self.model.objective_of(tower, consolidating).value_at(
             name, (progress or {})[tower]) for tower, name in scheduled]

@@ -77,6 +77,12 @@ def warm_start(
         else:
             fields = _fields(model, owner, old_schema)
             found.append(_dense_variable(name, variable, fields, arrays, used))
+    for name, (_, table) in tables.items():
+        if name in train_step.table_optimizers:
+            known = [match.new_rows for match in matches if match.new_table == table]
+            optimizer = train_step.table_optimizers[name]
+            optimizer.renew(np.setdiff1d(np.arange(optimizer.table.num_rows, dtype=np.int32),
+                                         np.concatenate([np.zeros(0, np.int32), *known])))
     found += [Taken(name=name, fate=DROPPED, rows=0, of=len(np.atleast_1d(value)))
               for name, value in arrays.items() if name not in used]
     return found

@@ -11,7 +11,7 @@ from dualdnn.data import examples as examples_module
 from dualdnn.data.examples import open_examples
 from dualdnn.data.row_map import check_made_for, load_row_map
 from dualdnn.data.signs import signs_of
-from dualdnn.data.window import Given, RandomFraction, Rolling, TimeFraction
+from dualdnn.data.window import ChosenDays, Given, RandomFraction, Rolling, TimeFraction
 from dualdnn.errors import DataError
 from dualdnn.schema import schema_from_dict
 
@@ -86,13 +86,33 @@ def test_labels_weights_and_groups_stand_in_the_order_of_the_lake(opened):
     assert examples.labels.tolist() == [0, 1, 1, 0] * 3
     assert examples.labels.dtype == np.float32
     assert examples.weights.tolist() == [1, 0.5, 2, 0] * 3
-    assert (examples.groups == 0).tolist() == [not user for day in USERS for user in day]
+    alone = np.array([not user for day in USERS for user in day])
+    assert alone.sum() > 1
+    # A row without a user is nobody's; all of these are not one user's.
+    assert len(set(examples.groups[alone])) == alone.sum()
+    assert not set(examples.groups[alone]) & set(examples.groups[~alone])
     assert examples.groups[0] == examples.groups[2] == examples.groups[6]
     rows, dense, labels, weights = examples.batch(np.array([2, 0]))
     assert dense.shape == (2, 0)
     np.testing.assert_array_equal(rows, examples.rows[[2, 0]])
     assert labels.tolist() == [1, 0]
     assert weights.tolist() == [2, 1]
+
+
+def test_rows_without_a_group_stay_apart_where_days_are_opened_apart(opened):
+    together = opened()
+    apart = [opened(window=ChosenDays(train=[], test=[datetime.date(2024, 1, n)]),
+                    row_map=together.row_map).groups for n in (1, 2, 3)]
+    assert np.concatenate(apart).tolist() == together.groups.tolist()
+
+
+def test_the_training_size_leaves_out_rows_of_weight_0(opened, schema_values):
+    examples = opened()
+    weights = examples.weights[examples.split.train]
+    assert (weights == 0).any()
+    assert examples.training_size == ((weights > 0).sum(), weights.sum() / (weights > 0).sum())
+    plain = opened(schema=schema_from_dict({**schema_values, "weight": None}))
+    assert plain.training_size == (len(plain.split.train), 1.0)
 
 
 def test_without_weights_and_groups(opened, schema_values):

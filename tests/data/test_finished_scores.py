@@ -53,6 +53,14 @@ def test_rows_are_found_by_day_and_number_in_any_order_among_others(examples, re
     found.check(examples, "teacher.towers.x")
 
 
+def test_scores_as_served_become_those_of_the_negatives_that_were_kept(examples, tmp_path):
+    table = table_of(examples)
+    table.to_parquet(tmp_path / "scores.parquet", index=False)
+    rates = np.full(len(examples.labels), 0.25, np.float32)
+    found = read_scores(tmp_path / "scores.parquet", replace(examples, sampling_rates=rates), "x")
+    np.testing.assert_allclose(found.logits, table["logit"] + np.log(4), rtol=1e-6)
+
+
 def test_a_day_may_be_a_timestamp(examples, read):
     table = table_of(examples)
     found = read(table.assign(day=pd.to_datetime(table["day"])))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dualdnn.distillation.losses import label_loss, weighted_mean
+from dualdnn.distillation.losses import label_loss, mean_loss
 from dualdnn.distillation.objective import Objective, StopGradient
 from dualdnn.distillation.schedules import Schedule, Schedules
 
@@ -33,10 +33,10 @@ def test_total_is_the_weighted_sum_of_the_parts():
         + 0.2 * found["hint_loss"], rel=1e-6)
 
 
-def test_parts_are_means_under_the_sample_weights():
+def test_parts_are_weighted_sums_over_the_number_of_examples():
     # Squared differences 1.69, 1, 4 and 1, 0.25, 4 under the weights 1, 3, 0.5.
-    assert losses(EVERYTHING)["logit_loss"] == pytest.approx((1.69 + 3 + 2) / 4.5)
-    assert losses(EVERYTHING)["hint_loss"] == pytest.approx((1 + 0.75 + 2) / 4.5)
+    assert losses(EVERYTHING)["logit_loss"] == pytest.approx((1.69 + 3 + 2) / 3)
+    assert losses(EVERYTHING)["hint_loss"] == pytest.approx((1 + 0.75 + 2) / 3)
 
 
 def test_several_hints_are_averaged():
@@ -58,14 +58,15 @@ def test_the_z_scored_loss_is_two_less_two_correlations():
     found = losses(replace(EVERYTHING, logit_loss="z_scored"))["logit_loss"]
     covariance = np.cov(STUDENT.numpy(), TEACHER.numpy(), aweights=WEIGHTS.numpy(), ddof=0)
     correlation = covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1])
-    assert found == pytest.approx(2 - 2 * correlation, rel=1e-5)
+    # The mean weight is 1.5.
+    assert found == pytest.approx(1.5 * (2 - 2 * correlation), rel=1e-5)
 
 
 def test_the_cosine_loss_is_one_less_the_cosine():
     three_by_two = (tf.constant([[1.0, 0.0], [1.0, 1.0], [-2.0, 0.0]]),
                     tf.constant([[3.0, 4.0], [2.0, 2.0], [5.0, 0.0]]))
     found = losses(replace(EVERYTHING, hint_loss="cosine"), hints=(three_by_two,))["hint_loss"]
-    assert found == pytest.approx(((1 - 0.6) * 1 + 0 * 3 + 2 * 0.5) / 4.5, rel=1e-5)
+    assert found == pytest.approx(((1 - 0.6) * 1 + 0 * 3 + 2 * 0.5) / 3, rel=1e-5)
 
 
 def test_values_of_a_step_stand_for_those_of_the_objective():
@@ -80,13 +81,21 @@ def test_values_of_a_step_stand_for_those_of_the_objective():
 
 def test_a_weight_of_two_equals_the_example_twice():
     twice = tf.constant([0, 1, 1])
-    doubled = weighted_mean(tf.gather(label_loss(LABELS, STUDENT), twice), tf.ones(3))
-    weighted = weighted_mean(label_loss(LABELS, STUDENT)[:2], tf.constant([1.0, 2.0]))
+    doubled = mean_loss(tf.gather(label_loss(LABELS, STUDENT), twice), tf.ones(3))
+    # As the weights of the step have them: with mean 1.
+    weighted = mean_loss(label_loss(LABELS, STUDENT)[:2], tf.constant([1.0, 2.0]) / 1.5)
     assert float(doubled) == pytest.approx(float(weighted))
 
 
-def test_scale_of_the_weights_does_not_matter_and_no_weight_counts_nothing():
-    assert losses(EVERYTHING, weights=WEIGHTS * 8) == pytest.approx(losses(EVERYTHING), rel=1e-6)
+def test_a_batch_of_heavy_examples_moves_a_model_more_than_one_of_light_examples():
+    """The parts of a whole add up to it, however it is cut: no example is discounted."""
+    values, weights = label_loss(LABELS, STUDENT), WEIGHTS / 1.5
+    cut = [mean_loss(values[:1], weights[:1]), mean_loss(values[1:], weights[1:])]
+    assert (float(cut[0]) + 2 * float(cut[1])) / 3 == pytest.approx(float(mean_loss(values,
+                                                                                    weights)))
+
+
+def test_a_batch_without_weight_counts_nothing():
     assert set(losses(EVERYTHING, weights=tf.zeros(3)).values()) == {0.0}
 
 

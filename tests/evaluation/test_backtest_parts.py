@@ -134,11 +134,22 @@ def test_the_strength_is_that_of_the_lowest_loss_on_earlier_days(rng):
     assert chosen_strength([other, other, replace(day, candidates=candidates)]) == 0
 
 
+def test_the_strength_is_that_of_the_weighted_loss(rng):
+    days = [result(rng, rows=2_000) for _ in range(2)]
+    # On the first day the third is best, on the second the last.
+    days = [replace(days[0], candidates=np.outer([2.0, 1.5, 1.0, 0.5, 0.2], days[0].student)),
+            replace(days[1], candidates=np.outer([-2.0, -1.5, -1.0, 0.5, 1.0], days[1].student))]
+    for weights, best in (((1.0, 0.0), 2), ((0.0, 1.0), 4)):
+        weighed = [replace(day, weights=np.full(2_000, weight))
+                   for day, weight in zip(days, weights, strict=True)]
+        assert chosen_strength(weighed) == best
+
+
 # --- results ---
 
 
 def test_a_result_comes_back_as_it_was_written(rng, tmp_path):
-    for one in (result(rng, seconds=1.5, wall_seconds=2.5),
+    for one in (result(rng, seconds=1.5, wall_seconds=2.5), result(rng, weights=rng.random(200)),
                 DayResult(labels=np.ones(3), student=np.zeros(3), strength=2.0,
                           candidates=np.zeros((5, 3)))):
         path = day_path(tmp_path, "frozen", START)
@@ -177,6 +188,31 @@ def test_a_difference_has_an_interval_that_shrinks_to_nothing_for_equal_models(r
     biased = found["biased"]["good"]
     assert biased["auc"]["difference"] == pytest.approx(0, abs=1e-6)
     assert 0 < biased["log_loss"]["low"] < biased["log_loss"]["difference"]
+
+
+def test_rows_of_weight_0_are_in_no_metric_and_no_difference(rng):
+    days = {START + DAY * i: result(rng, weights=rng.integers(0, 3, 200)) for i in range(4)}
+    other = {day: replace(one, student=one.student + rng.normal(size=200))
+             for day, one in days.items()}
+
+    def without(results):
+        return {day: replace(one, **{name: getattr(one, name)[one.weights > 0]
+                                     for name in ("labels", "student", "groups", "weights")})
+                for day, one in results.items()}
+
+    kept, kept_other = without(days), without(other)
+    section = strategy_section(days)
+    assert {**section, "rows": 0} == pytest.approx(
+        {**strategy_section(kept), "rows": 0, "grouped_rows": section["grouped_rows"],
+         "grouped_auc": section["grouped_auc"]})
+    for row, fewer in zip(day_rows("frozen", days), day_rows("frozen", kept), strict=True):
+        for metric in ("auc", "log_loss", "calibration"):
+            assert row[metric] == pytest.approx(fewer[metric])
+    found = differences({"one": pooled(days), "other": pooled(other)}, ["one"], seed=1)
+    fewer = differences({"one": pooled(kept), "other": pooled(kept_other)}, ["one"], seed=1)
+    for metric, numbers in found["other"]["one"].items():
+        assert numbers == pytest.approx(fewer["other"]["one"][metric])
+        assert numbers["low"] < numbers["high"]
 
 
 def test_strategies_of_different_rows_are_not_compared(rng):

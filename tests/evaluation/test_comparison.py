@@ -14,7 +14,7 @@ from dualdnn.evaluation.comparison_tables import (
     p_text,
     slice_table,
 )
-from dualdnn.evaluation.metrics import auc, grouped_auc, log_loss, sigmoid
+from dualdnn.evaluation.metrics import auc, ece, grouped_auc, log_loss, sigmoid
 from dualdnn.evaluation.paired import ComparedRows, holm, paired_difference
 from dualdnn.evaluation.ranking_agreement import ranking_agreement
 
@@ -199,7 +199,28 @@ def test_sampled_negatives_count_for_those_they_stand_for():
         np.mean([log_loss(rows.labels, one, weights) for one in z]))
     assert found["metrics"][0]["auc"]["mean"] == pytest.approx(
         np.mean([auc(rows.labels, one) for one in z]))
-    assert "ece" not in found["metrics"][0]
+    assert found["metrics"][0]["ece"]["mean"] == pytest.approx(
+        np.mean([ece(rows.labels, sigmoid(one), weights)[0] for one in z]))
+    assert found["weighted"]
+    assert "each with its weight" in comparison_page(report(found), {})
+
+
+def test_weights_of_rows_count_in_every_metric_and_difference():
+    rows, systems = scene()
+    weights = np.random.default_rng(4).exponential(size=len(rows.labels))
+    found = compared(Rows(labels=rows.labels, groups=rows.groups, weights=weights), systems,
+                     resamples=100)
+    means = {}
+    for system in systems:
+        means[system.name] = np.mean([auc(rows.labels, one, weights)
+                                      for one in system.logits["teacher"]])
+    assert found["metrics"][0]["auc"]["mean"] == pytest.approx(means["A"])
+    assert means["A"] != pytest.approx(np.mean([auc(rows.labels, one)
+                                                for one in systems[0].logits["teacher"]]))
+    row = next(one for one in found["differences"] if one["tower"] == "teacher")
+    assert row["auc"]["value"] == pytest.approx(means["B"] - means["A"])
+    assert found["metrics"][0]["grouped_auc"]["mean"] == pytest.approx(np.mean(
+        [grouped_auc(rows.labels, one, rows.groups)[0] for one in systems[0].logits["teacher"]]))
 
 
 def test_a_baseline_that_is_not_there_is_named():

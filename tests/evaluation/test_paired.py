@@ -28,7 +28,7 @@ def test_every_draw_is_the_metric_of_the_rows_repeated(metric):
     rng = np.random.default_rng(0)
     labels, users, logits, _ = two_systems(rng)
     logits = np.round(logits, 1)  # with ties
-    stands_for = rng.integers(1, 4, 80).astype(float) if metric == "log_loss" else np.ones(80)
+    stands_for = rng.integers(0, 4, 80).astype(float)
     rows = ComparedRows(labels, users, stands_for, resamples=30)
     found = rows.measured(logits, metric)
     of = auc if metric == "auc" else log_loss
@@ -38,14 +38,17 @@ def test_every_draw_is_the_metric_of_the_rows_repeated(metric):
         np.testing.assert_allclose(draws, slow, atol=1e-12)
 
 
-def test_the_calibration_error_of_a_draw_is_that_of_its_rows_in_the_bins_of_all_rows():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_calibration_error_of_a_draw_is_that_of_its_rows_in_the_bins_of_all_rows(weighted):
     labels, users, logits, _ = two_systems(np.random.default_rng(14), rows=400)
     logits = np.round(logits, 1)
-    rows = ComparedRows(labels, users, resamples=30)
+    weights = np.random.default_rng(15).integers(1, 4, 400) if weighted else None
+    of_rows = np.ones(400) if weights is None else weights
+    rows = ComparedRows(labels, users, weights, resamples=30)
     found = rows.measured(logits, "ece")
     for z, value, draws in zip(logits, found.values, found.draws, strict=True):
         p = sigmoid(z)
-        error, bins = ece(labels, p, bins=20)
+        error, bins = ece(labels, p, weights, bins=20)
         assert value == pytest.approx(error)
         # Bins are told by their counts, from the lowest prediction up.
         bin_of = np.empty(400, int)
@@ -53,10 +56,22 @@ def test_the_calibration_error_of_a_draw_is_that_of_its_rows_in_the_bins_of_all_
                                                          [one.count for one in bins])
         for draw, drawn in zip(rows._draws, draws, strict=True):
             index = np.repeat(np.arange(400), draw[rows._cluster].astype(int))
-            slow = sum(abs((p[index] - labels[index])[bin_of[index] == one].sum())
-                       for one in range(len(bins))) / len(index)
+            excess = of_rows[index] * (p[index] - labels[index])
+            slow = sum(abs(excess[bin_of[index] == one].sum())
+                       for one in range(len(bins))) / of_rows[index].sum()
             assert drawn == pytest.approx(slow)
-    assert ComparedRows(labels, users, np.ones(400)).measured(logits, "ece") is None
+
+
+@pytest.mark.parametrize("metric", ["auc", "log_loss", "ece"])
+def test_a_row_of_weight_0_is_no_row(metric):
+    labels, users, logits, _ = two_systems(np.random.default_rng(16), rows=200)
+    weights = np.random.default_rng(17).integers(0, 3, 200)
+    kept = weights > 0
+    found = ComparedRows(labels, users, weights, resamples=30).measured(logits, metric)
+    fewer = ComparedRows(labels[kept], users[kept], weights[kept], resamples=30).measured(
+        logits[:, kept], metric)
+    np.testing.assert_allclose(found.values, fewer.values)
+    np.testing.assert_allclose(found.draws, fewer.draws)
 
 
 def slow_variance(labels, users, first, second, resamples, seed):

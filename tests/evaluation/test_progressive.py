@@ -12,9 +12,10 @@ from dualdnn.evaluation.progressive import ScoredRows, joined, read_scored_rows,
 DAY = 86_400
 
 
-def rows(start, count, groups=True, seed=0):
+def rows(start, count, groups=True, seed=0, weights=False):
     rng = np.random.default_rng(seed)
     return ScoredRows(
+        weights=np.random.default_rng(9).random(count) if weights else None,
         seconds=start + np.arange(count), labels=rng.integers(0, 2, count).astype(np.float32),
         groups=rng.integers(0, 5, count) if groups else None,
         logits={"online": rng.normal(size=count), "offline": rng.normal(size=count)})
@@ -28,6 +29,10 @@ def test_saved_and_read_again(tmp_path, groups):
     assert (found.groups is None, set(found.logits), len(found)) == (
         not groups, {"online", "offline"}, 7)
     np.testing.assert_array_equal(found.logits["online"], given.logits["online"])
+    assert found.weights is None
+    weighted = rows(100, 7, groups, weights=True)
+    weighted.save(tmp_path / "a.npz")
+    np.testing.assert_array_equal(read_scored_rows(tmp_path / "a.npz").weights, weighted.weights)
     (tmp_path / "a.npz").write_bytes(b"half")
     with pytest.raises(DataError, match=r"a\.npz is not readable: .* Delete it"):
         read_scored_rows(tmp_path / "a.npz")
@@ -45,3 +50,9 @@ def test_days_are_those_of_the_rows_whatever_file_they_came_in():
     np.testing.assert_array_equal(of_day.groups, np.r_[first.groups[3:], second.groups])
     assert auc(of_day.labels, of_day.student) == auc(every.labels[3:], every.logits["online"][3:])
     assert joined([first, rows(0, 2, groups=False)]).groups is None
+    weighted = rows(DAY + 50, 5, weights=True)
+    together = joined([first, weighted])
+    np.testing.assert_array_equal(together.weights, np.r_[np.ones(6), weighted.weights])
+    np.testing.assert_array_equal(results_by_day(together)["online"][two].weights,
+                                  together.weights[3:])
+    assert every.weights is None

@@ -1,5 +1,7 @@
 """A search's section: what is chosen, on which rows, and what is said and drawn of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -63,6 +65,19 @@ def test_values_are_those_of_both_parts(search):
                 found["auc"] - search["teacher"][name]["auc"])
             assert found["low"] < found["difference"] < found["high"]
     assert search["least_auc"] == pytest.approx(search["teacher"]["valid"]["auc"] - 0.01)
+
+
+def test_rows_of_weight_0_do_not_choose(search):
+    valid = part(2, 1)
+    weights = np.random.default_rng(5).integers(0, 3, len(valid.labels))
+    kept = weights > 0
+    weighted = section(valid=replace(valid, weights=weights))
+    fewer = section(valid=ScoredRows(
+        labels=valid.labels[kept], groups=valid.groups[kept], weights=weights[kept],
+        logits={name: one[kept] for name, one in valid.logits.items()}))
+    for name, one in weighted["students"].items():
+        assert one["valid"] == pytest.approx(fewer["students"][name]["valid"])
+        assert one["valid"]["auc"] != pytest.approx(search["students"][name]["valid"]["auc"])
 
 
 def test_students_stand_from_the_fastest_to_the_slowest(search):

@@ -14,6 +14,7 @@ from hydra import initialize_config_dir
 
 from dualdnn.errors import ConfigError, DataError
 from dualdnn.evaluation.backtest_results import DayResult
+from dualdnn.evaluation.metrics import log_loss
 from dualdnn.training.strategies import STRATEGIES
 from pipelines.backtest import main
 from pipelines.backtest_plan import backtest_plan_from
@@ -101,6 +102,23 @@ def test_the_report_has_the_keys_of_the_contract(played):
             assert found["low"] <= found["difference"] <= found["high"]
     assert set(report["cost"]) == {"seconds", "core_seconds", "peak_memory_bytes"}
     assert report["data"]["first_day"] == "2024-01-01"
+
+
+def test_sampled_negatives_are_scored_as_they_are_served(week, played, tmp_path):
+    play_all(week, tmp_path, "+data.sampling_rate=0.5", "end=2024-01-06",
+             "strategies=[frozen,logistic_regression]")
+    ((run, report),) = runs_in(tmp_path)
+    for strategy, section in report["strategies"].items():
+        for day in ("2024-01-05", "2024-01-06"):
+            mine, theirs = (np.load(folder / "days" / strategy / f"{day}.npz")
+                            for folder in (run, played.run))
+            np.testing.assert_allclose(mine["student"], theirs["student"] + np.log(0.5), atol=1e-5)
+            np.testing.assert_array_equal(mine["weights"], 2.0 - mine["labels"])
+        # Of twice the negatives.
+        days = [np.load(run / "days" / strategy / f"2024-01-0{day}.npz") for day in (5, 6)]
+        labels, logits = (np.concatenate([day[name] for day in days]) for name in
+                          ("labels", "student"))
+        assert section["log_loss"] == pytest.approx(log_loss(labels, logits, 2.0 - labels))
 
 
 def test_there_is_a_row_a_strategy_and_day(played):

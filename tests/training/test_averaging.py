@@ -80,6 +80,22 @@ def test_lazy_averages_equal_averaging_the_whole_table_at_every_step():
         np.testing.assert_allclose(average.numpy(), wanted, rtol=1e-5, atol=1e-6)
 
 
+def test_a_row_that_starts_anew_is_averaged_as_in_a_table_that_starts_with_it():
+    """However old the table is: else what few steps have taught a new id would hardly be served."""
+    old, young = make(l2=2.0), make(l2=2.0)
+    stepped(old, 30)
+    old.renew(np.arange(8, dtype=np.int32))
+    for column, value in zip(old.table.columns(), young.table.columns(), strict=True):
+        column.assign(value)
+    for average, column in zip(old.averages, old.table.columns(), strict=True):
+        average.assign(column)
+    for optimizer in (old, young):
+        stepped(optimizer, 5)
+        optimizer.catch_up()
+    for one, other in zip(old.averages, young.averages, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-7)
+
+
 def test_catching_up_early_changes_nothing_where_nothing_decays():
     late, early = make(l2=0.0), make(l2=0.0)
     stepped(late, 25)

@@ -10,11 +10,14 @@ import tensorflow as tf
 from dualdnn.data.admission import Admission
 from dualdnn.data.examples import open_examples
 from dualdnn.data.lake import Lake
+from dualdnn.data.row_match import matched_rows
 from dualdnn.data.window import ChosenDays
 from dualdnn.distillation.schedules import Schedule, Schedules
 from dualdnn.errors import DataError
+from dualdnn.training.checkpoint import read_arrays, save_checkpoint
 from dualdnn.training.learner import Learner, open_state
 from dualdnn.training.settings import TrainingSettings
+from dualdnn.training.warm_start import warm_start
 from tests.tiny_run import (
     EVERYTHING, SCHEMA, build_model, build_trainer, digest_of, write_lake,
 )
@@ -94,7 +97,36 @@ def test_growth_leaves_what_was_learned_where_it_was(place, tmp_path):
     np.testing.assert_array_equal(now["table/shared/shared_vectors_average"][fresh], drawn)
     steps = now["table/shared/shared_steps"]
     assert (now["table/shared/shared_decayed_to"] == steps).all()
+    assert steps > 0
+    assert (now["table/shared/shared_born"][fresh] == steps).all()
     assert examples.row_map is learner.row_map
+
+
+def test_rows_that_a_warm_start_does_not_know_begin_with_it(place, tmp_path):
+    first, more = window_of(place, 0), window_of(place, 0, 1, 2)
+    old, new = learner_for(first), learner_for(more)
+    old.train(first, SETTINGS, seed=1, folder=tmp_path)
+    warm_start(new.train_step, everything_of(old), old_schema=SCHEMA,
+               old_row_map=old.row_map, new_row_map=new.row_map)
+    known = [match.new_rows for match in matched_rows(old.row_map, SCHEMA, new.row_map, SCHEMA)]
+    fresh = np.setdiff1d(np.arange(new.row_map.table_rows["main"]), np.concatenate(known))
+    assert len(fresh)
+    now = everything_of(new)
+    steps = now["table/shared/shared_steps"]
+    assert steps > 0
+    assert (now["table/shared/shared_born"][fresh] == steps).all()
+    assert not np.delete(now["table/shared/shared_born"], fresh).any()
+
+
+def test_a_state_from_before_rows_had_an_age_is_still_read(place, tmp_path):
+    learner = learner_for(window_of(place, 0))
+    now = learner.train_step.named_variables()
+    ages = [name for name in now if name.endswith("_born")]
+    assert ages
+    save_checkpoint(tmp_path / "old", {name: now[name] for name in now.keys() - set(ages)}, {})
+    found = read_arrays(tmp_path / "old")
+    assert_same({name: found[name] for name in ages},
+                {name: np.zeros_like(now[name]) for name in ages})
 
 
 def test_a_recycled_row_starts_as_new_with_its_slots(place, tmp_path):

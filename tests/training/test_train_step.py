@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from dualdnn.data.examples import TrainingSize
 from dualdnn.distillation.objective import Objective, StopGradient
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.settings import DenseOptimizerSettings
@@ -22,7 +23,7 @@ def examples(tmp_path_factory):
 def step_for(model, *, clip_norm=None, learning_rate=0.01, l2=1.0):
     table = TableOptimizerSettings(method="adam", learning_rate=0.02, l2=l2)
     return TrainStep(
-        model=model, table_settings=table, num_examples=264,
+        model=model, table_settings=table, size=TrainingSize(264),
         dense_settings={tower: DenseOptimizerSettings(learning_rate=learning_rate,
                                                       clip_norm=clip_norm)
                         for tower in model.towers},
