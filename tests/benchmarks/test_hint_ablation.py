@@ -9,6 +9,7 @@ from benchmarks.quality.hint_ablation import (
     Ablation,
     Measured,
     arms_of,
+    confirmed_arms,
     context_pairs,
     deep_arms,
     differences_table,
@@ -49,6 +50,13 @@ def test_each_arm_is_the_student_that_its_name_says():
     assert (hinted.hint_weight, [list(pair) for pair in hinted.hints]) == (0.1, [[0, 0], [1, 1]])
     instead = by_name["units16_labels_last_1"].objective
     assert (instead.soft_label_weight, instead.hint_weight) == (0.0, 1.0)
+
+
+def test_the_question_that_is_asked_again_is_one_of_the_deep_family():
+    arms = confirmed_arms()
+    assert [one for one in deep_arms() if one in arms] == arms
+    assert hint_pairs(arms) == [("deep16_soft_last_0-1", "deep16_soft")]
+    assert len(context_pairs(arms)) == 4
 
 
 def test_the_deep_family_is_one_student_with_and_without_hints():
