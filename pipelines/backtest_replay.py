@@ -58,7 +58,7 @@ class Replay:
         """
         self.plan, self.run, self.state, self.console = plan, run, state, console
         self._learner: Learner | None = None
-        # What the learner has learned since it began from scratch.
+        # Of what the learner has learned from scratch.
         self._negatives = Negatives(0.0, 0.0)
         self._admitting = functools.partial(build_row_map, admission=plan.admission)
 
@@ -182,15 +182,14 @@ class Replay:
             examples = self._open(window, self._admitting)
             learner = self._tables_of(examples.row_map, examples.training_size)
             learner.restart(examples)
-            self._negatives = examples.negatives(examples.split.train)
+            self._negatives = examples.learned_space
             trainer = learner.train(examples, towers.training, seed=towers.seed, folder=scratch)
         else:
             assert self._learner, "a fine-tune goes on from a training"
             examples, growth = self._learner.open_newest(
                 lake=towers.lake, schema=towers.schema, window=window, state=self.state,
                 admission=self.plan.admission)
-            self._negatives = Negatives(*map(sum, zip(
-                self._negatives, examples.negatives(examples.split.train), strict=True)))
+            examples = replace(examples, learned_negatives=self._negatives)
             trainer = self._learner.fine_tune(
                 examples, growth, self.plan.finetune.training(towers.training), seed=towers.seed,
                 folder=scratch)

@@ -146,12 +146,13 @@ def holdout_of(examples: Examples, index: np.ndarray, golden: Sequence[GoldenReq
         labels=labels[index], groups=None if examples.groups is None else examples.groups[index],
         weights=examples.loss_weights(index), slices=slices, golden=golden,
         training_rows=len(training),
-        training_positives=len(training) * _mean(labels[training], examples.loss_weights(training)),
+        training_positives=len(training) * weighted_mean(
+            labels[training], examples.loss_weights(training)),
     )
 
 
-def _mean(values: np.ndarray, weights: np.ndarray | None) -> float:
-    """Weighted mean; 0 without rows or weight."""
+def weighted_mean(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """Mean of (rows,) values under (rows,) weights, None for equal ones; 0 without any."""
     weights = np.ones(len(values)) if weights is None else weights
     return float(np.average(values, weights=weights)) if weights.any() else 0.0
 

@@ -88,16 +88,15 @@ def learned_notes(examples: Examples, index: np.ndarray, settings: Mapping[str, 
     recorded = {str(examples.days[i].day): RecordedDay.of(examples.days[i]).to_dict()
                 for i in np.unique(number)}
     before = earlier or {}
-    negatives = zip(before.get("negatives", (0.0, 0.0)), examples.negatives(index), strict=True)
     return {
         "settings": dict(settings), "recorded": {**before.get("recorded", {}), **recorded},
         "learned_until": [str(examples.days[newest].day), int(seconds.max())],
-        "negatives": [one + more for one, more in negatives],
+        "negatives": list(examples.learned_space),
     }
 
 
 def as_learned(examples: Examples, notes: Mapping[str, Any]) -> Examples:
-    """Examples of a model that has learned more rows than theirs, by `learned_notes`."""
+    """Examples for a model that has learned other rows from scratch, by `learned_notes`."""
     return replace(examples, learned_negatives=Negatives(*notes.get("negatives", (0.0, 0.0))))
 
 
@@ -272,13 +271,13 @@ def finetune_newest(job: DailyJob, learner: Learner, days: Sequence[datetime.dat
     trained = open_state(job.run / "trained").about
     old = learner.score(before, held)
     examples, growth = learner.open_newest(**where, window=window, admission=plan.admission)
+    examples = as_learned(examples, trained)
     trainer = learner.fine_tune(examples, growth, plan.finetune.training(plan.towers.training),
                                 seed=plan.towers.seed, folder=job.run / "finetune_checkpoints",
                                 listener=listener)
     new = learner.score(examples, held)
     notes = learned_notes(examples, examples.split.train, plan.settings, trained)
     keep(job, "tuned", learner, notes)
-    rate_before, examples = as_learned(before, trained).negative_rate, as_learned(examples, notes)
     report = json.loads((job.run / "measured.json").read_text())
     exported = export_challenger(job, learner, learner.best(), examples, "candidate",
                                  report["students"][plan.student], notes,
@@ -287,8 +286,7 @@ def finetune_newest(job: DailyJob, learner: Learner, days: Sequence[datetime.dat
     decision = decide(
         challenger=candidate_from({plan.student: student["student"]}, plan.student,
                                   exported=exported, metrics={}, golden=plan.golden, latency={}),
-        champion=Candidate(logits={"student": old[plan.student] + np.float32(
-            np.log(rate_before / examples.negative_rate))}),
+        champion=Candidate(logits={"student": old[plan.student]}),
         holdout=Holdout(labels=examples.labels[held], golden=plan.golden,
                         weights=examples.loss_weights(held),
                         groups=None if examples.groups is None else examples.groups[held]),

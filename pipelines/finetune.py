@@ -79,6 +79,7 @@ def _finetune(job: DailyJob, record: RunRecord, standing: Standing,
     examples, growth = learner.open_newest(
         lake=plan.towers.lake, schema=plan.towers.schema, window=window, state=job.all_state,
         admission=plan.admission)
+    examples = as_learned(examples, standing.stored.about)
     record.open(plan.towers, examples, plan.settings)
     show_data(job.console, plan.towers, examples)
     with TrainingListener(job.console, TensorBoardWriter(run / "tensorboard"),
@@ -88,7 +89,6 @@ def _finetune(job: DailyJob, record: RunRecord, standing: Standing,
             seed=plan.towers.seed, folder=run / "checkpoints", listener=listener)
     notes = learned_notes(examples, examples.split.train, plan.settings, standing.stored.about)
     keep(job, "tuned", learner, notes)
-    examples = as_learned(examples, notes)
     best = learner.best()
     sections, logits = measured_sections(plan.towers, learner.model, best, examples)
     towers = {"teacher": sections["teacher"], **sections["students"]}

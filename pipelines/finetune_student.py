@@ -29,15 +29,15 @@ def finetune_student(job: DailyJob, record: RunRecord, standing: Standing,
     examples, growth = learner.open_newest(
         lake=lake, schema=plan.towers.schema, window=window, state=job.all_state,
         admission=plan.admission)
+    earlier = standing.student or standing.stored
+    examples = as_learned(examples, earlier.about)
     record.open(plan.towers, examples, plan.settings)
     show_data(job.console, plan.towers, examples)
     learner.grow(growth)
     first_step = learner.steps
     learned = learner.learn(examples, examples.split.train, plan.finetune.batch_size)
-    earlier = standing.student or standing.stored
     notes = learned_notes(examples, examples.split.train, plan.settings, earlier.about)
     keep_student(job.run / "tuned", standing, learner, notes)
-    examples = as_learned(examples, notes)
     steps, best = learner.steps - first_step, learner.best()
     sections, logits = measured_sections(alone(plan.towers, plan.student), learner.model, best,
                                          examples)

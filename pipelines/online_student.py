@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dualdnn.data.dropped_files import DroppedFile, as_lake, day_of
-from dualdnn.data.examples import Examples, Negatives, open_examples
+from dualdnn.data.examples import Examples, open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.window import ChosenDays
 from dualdnn.errors import DataError
@@ -33,8 +33,9 @@ from dualdnn.export.versions import read_manifest
 from dualdnn.storage import link_tree, write_json
 from dualdnn.training.measure import known_masks
 from dualdnn.training.student_learner import StudentLearner
-from pipelines.challenge import standing_version, timed
+from pipelines.challenge import standing_version, timed, weighted_mean
 from pipelines.daily_job import DailyJob
+from pipelines.daily_steps import as_learned
 from pipelines.student_alone import export_alone, keep_student, student_learner
 
 # Models by name in the progressive validation.
@@ -129,8 +130,8 @@ class OnlineStudent:
         about: Mapping[str, Any] = (standing.student or standing.stored).about
         self.after = int(about.get("after", about["learned_until"][1]))
         self._until: list[Any] = list(about["learned_until"])
-        self._learned: list[int] = list(about.get("learned", (0, 0)))
-        self._negatives = Negatives(*about.get("negatives", (0.0, 0.0)))
+        self._learned: list[float] = list(about.get("learned", (0, 0)))
+        self._about = about
         self._files: dict[str, list[int]] = dict(about.get("files", {}))
         self._published = ServedStudent(standing.path)
         self._offline = self._published if self.offline_version == self.version else (
@@ -204,7 +205,7 @@ class OnlineStudent:
         where: dict[str, Any] = {
             "lake": lake, "schema": plan.towers.schema, "state": lake.path / "state",
             "window": ChosenDays(train=[day])}
-        before = self._as_learned(open_examples(**where, row_map=self._learner.row_map))
+        before = as_learned(open_examples(**where, row_map=self._learner.row_map), self._about)
         index = np.flatnonzero(before.timestamps > self.after)
         index = index[np.argsort(before.timestamps[index], kind="stable")]
         published = open_examples(**where, row_map=self._standing.row_map)
@@ -217,23 +218,20 @@ class OnlineStudent:
                     PUBLISHED: self._published.logits(published, index),
                     OFFLINE: self._offline.logits(offline, index)})
         examples, growth = self._learner.open_newest(**where, admission=plan.admission)
+        examples = as_learned(examples, self._about)
         self._learner.grow(growth)
         self._learner.learn(examples, index, plan.finetune.batch_size, more_to_come=True)
         until = max(int(self._until[1]), int(examples.timestamps.max()))
         self._until = [str(day_of(until)), until]
         rows, positives = self._learned
-        self._learned = [rows + len(index), positives + int(scored.labels.sum())]
-        self._negatives = Negatives(*(one + more for one, more in zip(
-            self._negatives, examples.negatives(index), strict=True)))
+        # In the share that they have by weight, as of a holdout.
+        clicks = len(index) * weighted_mean(scored.labels, scored.weights)
+        self._learned = [rows + len(index), positives + clicks]
         self._round.scored.append(scored)
         self._round.masks.append(known_masks(before, index))
         self._round.histograms.append(reference_histograms(
             before, index, sigmoid(scored.logits[ONLINE] + np.log(before.negative_rate))))
         return scored, _Newest(lake=lake, examples=examples, published=published)
-
-    def _as_learned(self, examples: Examples) -> Examples:
-        """Examples of a student that has learned more negatives than theirs."""
-        return dataclasses.replace(examples, learned_negatives=self._negatives)
 
     # --- publication ---
 
@@ -263,7 +261,7 @@ class OnlineStudent:
         metrics = evaluate_scores(rows.labels, rows.logits[ONLINE], groups=rows.groups,
                                   weights=rows.weights)
         exported = export_alone(job, self._standing, self._learner, self._learner.best(),
-                                self._as_learned(self._newest.examples), self._newest.lake,
+                                self._newest.examples, self._newest.lake,
                                 metrics, notes, summed_histograms(self._round.histograms))
         decision = self._judged(exported, rows, metrics)
         if not decision.accepted:
@@ -320,7 +318,7 @@ class OnlineStudent:
             holdout=Holdout(
                 labels=rows.labels, groups=rows.groups, slices=self._round.slices(),
                 weights=rows.weights,
-                training_rows=learned, training_positives=positives, golden=plan.golden),
+                training_rows=int(learned), training_positives=positives, golden=plan.golden),
             settings=_followed(plan.gate), seed=plan.towers.seed)
 
     # --- what is kept ---
@@ -328,7 +326,7 @@ class OnlineStudent:
     def _notes(self) -> dict[str, Any]:
         return {"files": {**self._files, **self._round.files}, "after": self.after,
                 "learned_until": self._until, "learned": self._learned,
-                "negatives": list(self._negatives)}
+                "negatives": list(self._about.get("negatives", (0.0, 0.0)))}
 
     def forget_all_but(self, names: set[str]) -> None:
         """Forget files that are no longer in the folder."""

@@ -3,6 +3,7 @@
 import dualdnn  # noqa: F401, I001  (first: it selects the Keras API)
 
 import dataclasses
+import datetime
 import json
 
 import numpy as np
@@ -13,14 +14,16 @@ import tensorflow as tf
 
 from dualdnn.data.examples import open_examples
 from dualdnn.data.lake import Lake
-from dualdnn.data.window import TimeFraction
+from dualdnn.data.window import ChosenDays, TimeFraction
 from dualdnn.distillation.objective import Objective
 from dualdnn.evaluation.metrics import auc, calibration, ece, log_loss, sigmoid
 from dualdnn.export.serving_graph import ServingGraph
 from dualdnn.export.student import export_student
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.schema import schema_from_dict
+from dualdnn.training.learner import Learner
 from dualdnn.training.measure import measure, score_with_best
+from dualdnn.training.settings import TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
 from pipelines.challenge import holdout_of
 from pipelines.daily_steps import as_learned, learned_notes
@@ -29,31 +32,47 @@ from tests.tiny_run import build_model, build_trainer
 ROWS, ITEMS = 12_000, 8
 
 
-def write_lake(path, *, sampled):
-    """Clicks by item; of the negatives one in four or one in two is kept, whatever the item."""
-    rng = np.random.default_rng(5)
+def mixed(item):
+    """One in four or one in two, whatever the item."""
+    return np.where(np.arange(len(item)) % 2, 0.25, 0.5)
+
+
+def write_day(path, rates, number=0):
+    """Clicks by item; negatives are kept by `rates`, a function of the items, or all of them."""
+    rng = np.random.default_rng(5 + number)
     chance = np.linspace(0.02, 0.3, ITEMS)
     item = rng.integers(0, ITEMS, ROWS)
     click = rng.random(ROWS) < chance[item]
-    rate = np.where(np.arange(ROWS) % 2, 0.25, 0.5)
-    kept = click | (rng.random(ROWS) < rate) if sampled else np.ones(ROWS, bool)
-    folder = path / "dt=2024-01-01"
+    rate = mixed(item) if rates is None else rates(item)
+    kept = np.ones(ROWS, bool) if rates is None else click | (rng.random(ROWS) < rate)
+    folder = path / f"dt=2024-01-0{1 + number}"
     folder.mkdir(parents=True)
     pq.write_table(pa.table({
-        "click": click[kept].astype(np.int64), "ts": np.arange(ROWS)[kept] + 1_704_067_200,
+        "click": click[kept].astype(np.int64),
+        "ts": np.arange(ROWS)[kept] + 1_704_067_200 + 86_400 * number,
         "item": item[kept], "rate": rate[kept], "weight": np.ones(int(kept.sum())),
     }), folder / "part.parquet")
     (folder / "_SUCCESS").touch()
     return Lake(path)
 
 
-def opened(folder, *, sampled, rate, weight=None):
-    lake = Lake(folder / "lake") if (folder / "lake").exists() else write_lake(
-        folder / "lake", sampled=sampled)
-    schema = schema_from_dict({"name": "sampled", "label": "click", "timestamp": "ts",
-                               "sampling_rate": rate, "weight": weight,
-                               "fields": [{"name": "item", "kind": "id", "side": "item"}]})
-    return lake, open_examples(lake=lake, schema=schema, state=folder / "state",
+def write_days(path, rates):
+    """A day a rate, that of all of its negatives."""
+    for number, rate in enumerate(rates):
+        lake = write_day(path, lambda item, rate=rate: np.full(len(item), rate), number)
+    return lake
+
+
+def schema_of(rate, weight):
+    return schema_from_dict({"name": "sampled", "label": "click", "timestamp": "ts",
+                             "sampling_rate": rate, "weight": weight,
+                             "fields": [{"name": "item", "kind": "id", "side": "item"}]})
+
+
+def opened(folder, *, sampled, rate, weight=None, rates=mixed):
+    lake = Lake(folder / "lake") if (folder / "lake").exists() else write_day(
+        folder / "lake", rates if sampled else None)
+    return lake, open_examples(lake=lake, schema=schema_of(rate, weight), state=folder / "state",
                                window=TimeFraction(train=0.7, valid=0.0, test=0.3))
 
 
@@ -79,15 +98,52 @@ def whole(tmp_path_factory):
     return examples, *trained(examples, folder)
 
 
-def test_training_does_not_know_of_the_rate(tmp_path_factory, sampled):
-    _, examples, model, best = sampled
-    folder = tmp_path_factory.mktemp("blind")
-    _, blind = opened(folder, sampled=True, rate=None)
-    other, its_best = trained(blind, folder)
-    index = examples.split.test
-    for mine, theirs in zip(score_with_best(model, best, examples, index).values(),
-                            score_with_best(other, its_best, blind, index).values(), strict=True):
+def test_training_does_not_know_of_a_rate_that_is_the_same_everywhere(tmp_path, sampled):
+    _, blind = opened(tmp_path, sampled=True, rate=None)
+    _, knows = opened(tmp_path, sampled=True, rate=0.3)
+    index = blind.split.test
+    for mine, theirs in zip(*(
+            score_with_best(*trained(one, tmp_path / str(number)), one, index).values()
+            for number, one in enumerate((blind, knows))), strict=True):
         np.testing.assert_array_equal(mine, theirs)
+
+
+def test_rows_of_any_rate_are_learned_as_one_space(tmp_path):
+    """Of some items one negative in ten is kept, of others every second: both are calibrated."""
+    _, examples = opened(tmp_path, sampled=True, rate="rate",
+                         rates=lambda item: np.where(item % 2, 0.1, 0.5))
+    model, best = trained(examples, tmp_path)
+    measured, _ = measure(model, best, examples, examples.split.train, slices=["item"])
+    for tower in (TEACHER, "s0"):
+        by_item = measured[tower]["slices"]
+        assert len(by_item) >= ITEMS
+        # Without its rate in the losses an item would be off by up to 2.
+        for item in map(str, range(2, ITEMS)):
+            assert by_item[f"item={item}"]["calibration"] == pytest.approx(1, abs=0.25), item
+
+
+def test_a_fine_tune_at_another_rate_stays_calibrated(tmp_path):
+    days = [datetime.date(2024, 1, 1 + number) for number in range(3)]
+    lake, schema = write_days(tmp_path / "lake", rates=(0.5, 0.1, 1.0)), schema_of("rate", None)
+    where = {"lake": lake, "schema": schema, "state": tmp_path / "state"}
+    first = open_examples(**where, window=ChosenDays(train=days[:1]))
+    model = build_model(first, [Objective(soft_label_weight=1.0)], dropout=0.0)
+    learner = Learner(build_trainer(first, model, tmp_path / "unused",
+                                    table=TableOptimizerSettings(learning_rate=0.05)).train_step,
+                      first.row_map)
+    settings = TrainingSettings(epochs=3, batch_size=128)
+    learner.train(first, settings, seed=1, folder=tmp_path / "first")
+    notes = learned_notes(first, first.split.train, {})
+    newest, growth = learner.open_newest(**where, window=ChosenDays(train=days[1:2]))
+    newest = as_learned(newest, notes)
+    learner.fine_tune(newest, growth, settings, seed=1, folder=tmp_path / "second")
+    later = as_learned(open_examples(**where, window=ChosenDays(train=[], test=days[2:]),
+                                     row_map=learner.row_map), notes)
+    assert later.negative_rate == newest.negative_rate == pytest.approx(0.5)
+    scores = learner.score(later, later.split.test)
+    for tower in (TEACHER, "s0"):
+        served = sigmoid(scores[tower] + np.log(later.negative_rate))
+        assert calibration(later.labels, served) == pytest.approx(1, abs=0.15), tower
 
 
 def test_metrics_are_of_the_corrected_scores_with_negatives_weighted_up(sampled):
@@ -163,25 +219,26 @@ def test_without_sampling_nothing_is_added(whole):
         np.float32(0.3)] * 2
 
 
-def test_the_correction_counts_every_negative_that_was_learned(sampled):
+def test_the_correction_is_that_of_the_training_from_scratch(sampled):
     _, examples, _, _ = sampled
     index = examples.split.train
     rates = examples.sampling_rates[index[examples.labels[index] == 0]].astype(float)
     once = examples.negatives(index)
     assert once == (len(rates), pytest.approx((1 / rates).sum()))
     assert examples.negative_rate == pytest.approx(once.kept / once.stand_for)
-    # A fine-tune on clicks alone changes nothing about the negatives that were learned before.
-    clicks = dataclasses.replace(
-        examples, split=dataclasses.replace(examples.split, train=index[:0]))
     notes = learned_notes(examples, index, {})
-    later = learned_notes(examples, index[examples.labels[index] == 1], {}, notes)
-    assert as_learned(clicks, later).negative_rate == pytest.approx(examples.negative_rate)
+    # A fine-tune at a tenth of the rate: its negatives count ten times as much instead.
+    tenth = dataclasses.replace(examples, sampling_rates=examples.sampling_rates / 10)
+    tuned = as_learned(tenth, notes)
+    assert tuned.negative_rate == examples.negative_rate
+    assert as_learned(tenth, learned_notes(tuned, index, {}, notes)).negative_rate == (
+        examples.negative_rate)
+    negative = examples.labels[index] == 0
+    np.testing.assert_allclose(tuned.loss_weights(index)[negative],
+                               10 * examples.loss_weights(index)[negative], rtol=1e-6)
+    np.testing.assert_allclose(tuned.batch(index).weights, tuned.loss_weights(index), rtol=1e-6)
     # The notes of an earlier release say nothing: the rows at hand do.
     assert as_learned(examples, {}).negative_rate == examples.negative_rate
-    # Twice as many at a tenth of the rate.
-    tenth = dataclasses.replace(examples, sampling_rates=examples.sampling_rates / 10)
-    both = as_learned(tenth, learned_notes(tenth, index, {}, notes))
-    assert both.negative_rate == pytest.approx(2 * once.kept / (11 * once.stand_for), rel=1e-5)
 
 
 def test_rows_of_another_rate_weigh_what_they_would_among_the_learned(sampled):

@@ -164,7 +164,9 @@ def fit_trees(examples: Examples, features: TreeFeatures, settings: GbdtSettings
 
     def dataset(index: np.ndarray, reference: Any = None) -> Any:
         # With mean 1: its limits on leaves are in units of weight.
-        weights = None if examples.weights is None else examples.weights[index] / size.mean_weight
+        weights = examples.loss_weights(index)
+        if weights is not None:
+            weights /= size.mean_weight
         return package.Dataset(
             features.matrix(index), examples.labels[index], weight=weights, reference=reference,
             feature_name=features.names, categorical_feature=features.categorical,

@@ -90,8 +90,8 @@ class Examples:
         fingerprint: hex digest of the days' contents.
         scores: (num_examples, members) float32 logits of finished models, which the teacher alone
             reads, or None.
-        learned_negatives: see `negatives`, of all rows that the model has learned; None for those
-            of the training part.
+        learned_negatives: see `negatives`, of the rows that the model has learned from scratch;
+            None for those of the training part.
     """
 
     schema: Schema
@@ -117,16 +117,17 @@ class Examples:
     @property
     def training_size(self) -> TrainingSize:
         """Of the training part."""
-        if self.weights is None:
+        weights = self.loss_weights(self.split.train)
+        if weights is None:
             return TrainingSize(len(self.split.train))
-        weights = self.weights[self.split.train]
         learned = weights[weights > 0]
-        return TrainingSize(len(learned), float(learned.mean(dtype=np.float64)))
+        return TrainingSize(len(learned), float(learned.mean()))
 
     def batch(self, index: np.ndarray) -> Batch:
         """The examples of these row numbers."""
         labels = self.labels[index]
-        weights = np.ones_like(labels) if self.weights is None else self.weights[index]
+        weights = (np.ones_like(labels) if self._weighed is None
+                   else self._weighed[index].astype(np.float32))
         return Batch(self.rows[index], self.dense[index], labels, weights)
 
     def scores_at(self, index: np.ndarray) -> np.ndarray | None:
@@ -143,20 +144,26 @@ class Examples:
         floats = [dense[:, self.schema.dense(field.name)] for field in public]
         return np.concatenate(cells, axis=1), np.concatenate(floats, axis=1)
 
+    @cached_property
+    def learned_space(self) -> Negatives:
+        """The negatives whose mean rate the losses are of, see `negative_rate`."""
+        # A state from before these were counted has none.
+        if self.learned_negatives is not None and self.learned_negatives.stand_for:
+            return self.learned_negatives
+        return self.negatives(self.split.train)
+
     @property
     def negative_rate(self) -> float:
-        """The mean probability with which a negative that was learned was kept; 1 without.
+        """The rate of negatives that the losses are of, and that scores are corrected by.
 
-        Over the negatives before sampling, each row standing for 1 / rate of them: that is the
-        harmonic mean over those that were kept.
+        The mean probability with which a negative of the training from scratch was kept; 1 where
+        all were. Over the negatives before sampling, each row standing for 1 / rate of them: that
+        is the harmonic mean over those that were kept.
         """
         if isinstance(self.schema.sampling_rate, int | float):
             return float(self.schema.sampling_rate)
-        for counted in (self.learned_negatives, self.negatives(self.split.train)):
-            # A state from before these were counted has none.
-            if counted is not None and counted.stand_for:
-                return counted.kept / counted.stand_for
-        return 1.0
+        kept, stand_for = self.learned_space
+        return kept / stand_for if stand_for else 1.0
 
     def negatives(self, index: np.ndarray) -> Negatives:
         """How many of these rows are negatives, and how many before sampling they stand for."""
@@ -165,21 +172,27 @@ class Examples:
         rates = self.sampling_rates[index[self.labels[index] == 0]].astype(np.float64)
         return Negatives(float(len(rates)), float(np.sum(1.0 / rates)))
 
-    def loss_weights(self, index: np.ndarray) -> np.ndarray | None:
-        """(n,) what these rows would weigh in the losses of what was learned; None for all alike.
-
-        A negative that was kept at another rate than those that were learned stands for more of
-        them, or fewer.
-        """
-        weights = None if self.weights is None else self.weights[index].astype(np.float64)
+    @cached_property
+    def _weighed(self) -> np.ndarray | None:
+        """(num_examples,) of `loss_weights`."""
+        weights = None if self.weights is None else self.weights.astype(np.float64)
         if self.sampling_rates is None:
             return weights
-        counts = np.where(self.labels[index] == 0,
-                          self.negative_rate / self.sampling_rates[index].astype(np.float64), 1.0)
+        counts = np.where(self.labels == 0,
+                          self.negative_rate / self.sampling_rates.astype(np.float64), 1.0)
         # Rates are float32: one that is the same everywhere changes nothing.
         if np.allclose(counts, 1.0, rtol=1e-6):
             return weights
         return counts if weights is None else weights * counts
+
+    def loss_weights(self, index: np.ndarray) -> np.ndarray | None:
+        """(n,) float64 what these rows weigh in the losses; None for all alike.
+
+        A negative that was kept at another rate than `negative_rate` stands for more of those, or
+        fewer: whatever the rates of rows and days, what is learned is one space, and one number
+        corrects its scores.
+        """
+        return None if self._weighed is None else self._weighed[index]
 
     def population_weights(self, index: np.ndarray) -> np.ndarray | None:
         """(n,) what these rows weigh beside scores that are corrected by `negative_rate`.

@@ -33,7 +33,7 @@ def logits_by_strength(examples: Examples) -> np.ndarray:
     split = examples.split
     train, test = one_hot(examples, split.train), one_hot(examples, split.test)
     labels = examples.labels[split.train].astype(np.float64)
-    counts = None if examples.weights is None else examples.weights[split.train].astype(np.float64)
+    counts = examples.loss_weights(split.train)
     weights = np.zeros(train.shape[1] + 1)
     found = np.zeros((len(STRENGTHS), len(split.test)))
     for number in reversed(range(len(STRENGTHS))):

@@ -257,7 +257,7 @@ class Trainer:
         labels = self.examples.labels[valid]
         # What is learned is the weighted loss: odds that weights have moved, such as those of
         # clicks weighted by watch time, would count as getting worse without them.
-        weights = None if self.examples.weights is None else self.examples.weights[valid]
+        weights = self.examples.loss_weights(valid)
         for tower, logits in scores.items():
             if not np.isfinite(logits).all():
                 self._drop(tower, "score of a validation row")
