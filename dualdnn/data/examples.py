@@ -84,7 +84,7 @@ class Examples:
         labels: (num_examples,) float32, 0 or 1.
         weights: (num_examples,) float32, or None.
         groups: (num_examples,) int64, or None. A row without a group is one of its own, which no
-            other row of the lake has.
+            other row has.
         sampling_rates: (num_examples,) float32 probability that a negative was kept, or None.
         dropped_fields: label statistics that the window cannot use.
         fingerprint: hex digest of the days' contents.
@@ -241,8 +241,8 @@ def _groups(days: list[EncodedDay]) -> np.ndarray:
     found = []
     for day in days:
         groups = day.array("groups")
-        # By day and number of the row, so that days which are opened apart stay apart.
-        alone = -(day.day.toordinal() << 32) - np.arange(day.rows)
+        # By second and number of the row, so that what is opened apart stays apart.
+        alone = -(day.array("timestamps").astype(np.int64) << 31) - np.arange(day.rows)
         found.append(np.where(groups == MISSING, alone, groups))
     return np.concatenate(found)
 
