@@ -1,7 +1,7 @@
 """What hints add to labels and soft labels, on a simulated feed of known click probabilities.
 
 python -m benchmarks.quality.hint_ablation [--regime third_order ...] [--rows 150000]
-    [--train-days 26] [--seeds 5] [--deep | --confirm] [--state state]
+    [--train-days 26] [--seeds 5] [--deep | --confirm QUESTION] [--state state]
 
 Students of three widths, with and without hints, are trained beside one teacher in a single pass
 per seed: all of them read the very same embedding and listen to the very same teacher.
@@ -19,8 +19,8 @@ another seed):
 - No weight of the hints is chosen: all are shown.
 - What soft labels and the frozen input buy is a family of its own.
 - `--deep` is another family, planned later: a deep and narrow student (`DEEP`), which FitNets
-  (Romero et al. 2015) made hints for, against itself without. `--confirm` asks one question of a
-  feed that nothing was tried on: hints of weight .1 to its last layer. See `scheme_analysis.md`.
+  (Romero et al. 2015) made hints for, against itself without. `--confirm` asks one question (`QUESTIONS`) of
+  a feed that nothing was tried on. See `scheme_analysis.md`.
 
 Students of one pass have initial weights of their own; the seeds average over them.
 """
@@ -55,7 +55,6 @@ _LAST, _ALL = ((-1, -1),), ((0, 0), (1, 1))
 WIDTHS = {"light": (128, 64), "units16": (16,), "units8": (8,)}
 # The teacher's first layer is a hint for the middle of it.
 DEEP, _DEEP_ALL = {"deep16": (16, 16, 16, 16)}, ((0, 1), (1, 3))
-_UNTRIED_FEED = "data.source.seed=3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +131,17 @@ def deep_arms() -> list[Arm]:
             Arm(width=width, hints=_LAST, hint_weight=0.1, hint_loss="cosine")]
 
 
-def confirmed_arms() -> list[Arm]:
+# By name the student with hints that stands against itself without, and what else is set.
+QUESTIONS: Mapping[str, tuple[Arm, Sequence[str]]] = {
+    "last_layer": (Arm(width="deep16", hints=_LAST, hint_weight=0.1), ["data.source.seed=3"]),
+    "few_passes": (Arm(width="deep16", hints=_DEEP_ALL, hint_weight=0.1),
+                   ["data.source.seed=4", "training.epochs=4"]),
+}
+
+
+def confirmed_arms(question: str) -> list[Arm]:
     """Of the deep students those that one question needs."""
-    return [*deep_arms()[:2], Arm(width=next(iter(DEEP)), hints=_LAST, hint_weight=0.1)]
+    return [*deep_arms()[:2], QUESTIONS[question][0]]
 
 
 def hint_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
@@ -304,15 +311,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     family = parser.add_mutually_exclusive_group()
     family.add_argument("--deep", action="store_true", help="the family of the deep student")
-    family.add_argument("--confirm", action="store_true", help="one question, of another feed")
+    family.add_argument("--confirm", choices=QUESTIONS, help="one question, of another feed")
     parser.add_argument("--state", default="state", help="where feeds and encoded days are kept")
     given = parser.parse_args()
     arms = deep_arms() if given.deep else (
-        confirmed_arms() if given.confirm else arms_of(list(WIDTHS)))
+        confirmed_arms(given.confirm) if given.confirm else arms_of(list(WIDTHS)))
     for regime in given.regime:
         found = Measured(run(arms, regime=regime, rows=given.rows, seeds=given.seeds,
                              train_days=given.train_days, state=given.state,
-                             overrides=[_UNTRIED_FEED] if given.confirm else []))
+                             overrides=QUESTIONS[given.confirm][1] if given.confirm else []))
         print(f"\n### {regime}, {given.rows} rows, {given.train_days} days of training, seeds 1 to "
               f"{given.seeds}: {len(found.ablation.labels)} test rows\n\n"
               f"{metrics_table(found.metrics())}\n\n"

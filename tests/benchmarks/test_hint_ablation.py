@@ -52,10 +52,13 @@ def test_each_arm_is_the_student_that_its_name_says():
     assert (instead.soft_label_weight, instead.hint_weight) == (0.0, 1.0)
 
 
-def test_the_question_that_is_asked_again_is_one_of_the_deep_family():
-    arms = confirmed_arms()
+@pytest.mark.parametrize(("question", "hinted"), [
+    ("last_layer", "deep16_soft_last_0-1"), ("few_passes", "deep16_soft_all_0-1"),
+])
+def test_a_question_is_one_pair_of_the_deep_family(question, hinted):
+    arms = confirmed_arms(question)
     assert [one for one in deep_arms() if one in arms] == arms
-    assert hint_pairs(arms) == [("deep16_soft_last_0-1", "deep16_soft")]
+    assert hint_pairs(arms) == [(hinted, "deep16_soft")]
     assert len(context_pairs(arms)) == 4
 
 
