@@ -59,7 +59,7 @@ class Replay:
         self.plan, self.run, self.state, self.console = plan, run, state, console
         self._learner: Learner | None = None
         # Of what the learner has learned from scratch.
-        self._negatives = Negatives(0.0, 0.0)
+        self._space = Negatives(0.0, 0.0)
         self._admitting = functools.partial(build_row_map, admission=plan.admission)
 
     def play(self, strategy: str, scored: Sequence[ScoredDay]) -> dict[datetime.date, DayResult]:
@@ -139,12 +139,13 @@ class Replay:
         is_done = learned == str(one.day)  # learned, but not scored
         if not is_done and one.trainings and one.trainings[0].from_scratch:
             return one.trainings, 0.0
-        if stored is None or not (is_done or learned in trained[-1:]):
+        if stored is None or "negatives" not in stored.about or not (
+                is_done or learned in trained[-1:]):
             raise DataError(f"{folder} must hold the training state that {one.day} goes on from, "
                             f"got {learned or 'none'}. Delete {self.run / 'days' / strategy}, and "
                             "the same command plays this strategy again.")
         self._tables_of(stored.row_map, stored.size).load(stored)
-        self._negatives = Negatives(*stored.about.get("negatives", (0.0, 0.0)))
+        self._space = Negatives(*stored.about["negatives"])
         return ((), stored.about["seconds"]) if is_done else (one.trainings, 0.0)
 
     def _towers(self, strategy: str, one: ScoredDay, trainings: Sequence[Training],
@@ -155,10 +156,10 @@ class Replay:
         if keep and trainings:
             with atomic_folder(self.run / "states" / strategy) as folder:
                 self._learner.save(folder, {
-                    "day": str(one.day), "seconds": seconds, "negatives": self._negatives})
+                    "day": str(one.day), "seconds": seconds, "negatives": self._space})
         examples = self._open(ChosenDays(train=(), test=[one.day]), self._learner.row_map)
         logits = self._learner.score(examples, examples.split.test, [TEACHER, self.plan.student])
-        learned = replace(examples, learned_negatives=self._negatives)
+        learned = replace(examples, learned_negatives=self._space)
         served = np.float32(np.log(learned.negative_rate))
         return {**_truth(examples), "student": logits[self.plan.student] + served,
                 "teacher": logits[TEACHER] + served, "seconds": seconds}
@@ -182,14 +183,14 @@ class Replay:
             examples = self._open(window, self._admitting)
             learner = self._tables_of(examples.row_map, examples.training_size)
             learner.restart(examples)
-            self._negatives = examples.learned_space
+            self._space = examples.learned_space
             trainer = learner.train(examples, towers.training, seed=towers.seed, folder=scratch)
         else:
             assert self._learner, "a fine-tune goes on from a training"
             examples, growth = self._learner.open_newest(
                 lake=towers.lake, schema=towers.schema, window=window, state=self.state,
                 admission=self.plan.admission)
-            examples = replace(examples, learned_negatives=self._negatives)
+            examples = replace(examples, learned_negatives=self._space)
             trainer = self._learner.fine_tune(
                 examples, growth, self.plan.finetune.training(towers.training), seed=towers.seed,
                 folder=scratch)

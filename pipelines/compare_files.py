@@ -50,7 +50,7 @@ def pictures_of(report: Mapping[str, Any], rows: Rows, scored: Sequence[System],
         # Towers of a kind together; without controls, which are there to be compared with.
         towers = [(f"{system.name} {tower}", logits[0]) for system in scored
                   for tower, logits in system.logits.items() if "." not in tower]
-        return calibration_plot({name: (rows.labels, sigmoid(logits))
+        return calibration_plot({name: (rows.labels, sigmoid(logits), rows.weights)
                                  for name, logits in towers[:_MOST_LINES]})
 
     def curves() -> Figure | None:
@@ -63,8 +63,7 @@ def pictures_of(report: Mapping[str, Any], rows: Rows, scored: Sequence[System],
 
     drawings: dict[str, Callable[[], Figure | None]] = {
         "differences": lambda: intervals("differences"), "inside": lambda: intervals("inside"),
-        # A weight says that a row stands for others, which the picture does not know.
-        "calibration": lambda: calibration() if rows.weights is None else None, "curves": curves,
+        "calibration": calibration, "curves": curves,
     }
     pictures = {}
     for name, draw in drawings.items():

@@ -186,6 +186,13 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
             slices[name] = first.slices[name]
         else:
             notes.append(f"The slice {name} is not the same rows in every run, and is left out.")
+    def same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+        return (one is None) == (other is None) and (
+            one is None or other is None or np.allclose(one, other, rtol=1e-5))
+
+    if not all(same(one.weights, first.weights) for one in read.values()):
+        notes.append("The runs weigh the test rows differently; all are compared by the weights "
+                     f"of {first_folder}. Name another run first to take its weights.")
     made = []
     for name, runs in systems.items():
         scores = [read[run.folder].logits for run in runs]

@@ -95,9 +95,18 @@ def learned_notes(examples: Examples, index: np.ndarray, settings: Mapping[str, 
     }
 
 
-def as_learned(examples: Examples, notes: Mapping[str, Any]) -> Examples:
-    """Examples for a model that has learned other rows from scratch, by `learned_notes`."""
-    return replace(examples, learned_negatives=Negatives(*notes.get("negatives", (0.0, 0.0))))
+def space_of(standing: Standing) -> Negatives:
+    """The negatives whose rate the losses of a version are of, see `Examples.learned_space`."""
+    found = (standing.student or standing.stored).about.get("negatives", (0.0, 0.0))
+    if found[1]:
+        return Negatives(*found)
+    # States of 0.3 have not noted them, but what their scores are corrected by.
+    return Negatives(read_manifest(standing.path).get("sampling_rate", 1.0), 1.0)
+
+
+def as_learned(examples: Examples, space: Negatives) -> Examples:
+    """Examples for a model that has learned other rows from scratch."""
+    return replace(examples, learned_negatives=space)
 
 
 def restored(job: DailyJob, part: str, examples: Examples) -> Learner | None:
@@ -133,13 +142,19 @@ def going_on(job: DailyJob, standing: Standing, window: ChosenDays
               parts: Sequence[np.ndarray | None]) -> RowMap:
         return adapted(stored.row_map, theirs.schema, schema, days, parts, job.plan.admission)
 
-    row_map = open_examples(lake=plan.lake, schema=plan.schema, window=window,
-                            state=job.all_state, row_map=adapt).row_map
-    learner = new_learner(plan, plan.schema, row_map, stored.size)
+    examples = open_examples(lake=plan.lake, schema=plan.schema, window=window,
+                             state=job.all_state, row_map=adapt)
+    row_map, size = examples.row_map, stored.size
+    if "mean_weight" not in stored.about or theirs.schema.weight != plan.schema.weight:
+        # Of other weights than those that are learned now, or of 0.3, which had no use for it.
+        here = as_learned(examples, space_of(standing)).training_size
+        size = size._replace(mean_weight=here.mean_weight)
+    learner = new_learner(plan, plan.schema, row_map, size)
     arrays, live = stored.arrays(), learner.train_step.named_variables()
     if row_map is stored.row_map and {name: value.shape for name, value in arrays.items()} == {
             name: tuple(tf.shape(variable).numpy().tolist()) for name, variable in live.items()}:
         learner.load(stored)
+        learner.train_step.size = size
         return learner, []
     return learner, warm_start(learner.train_step, arrays, old_schema=theirs.schema,
                                old_row_map=stored.row_map, new_row_map=row_map)
@@ -271,7 +286,7 @@ def finetune_newest(job: DailyJob, learner: Learner, days: Sequence[datetime.dat
     trained = open_state(job.run / "trained").about
     old = learner.score(before, held)
     examples, growth = learner.open_newest(**where, window=window, admission=plan.admission)
-    examples = as_learned(examples, trained)
+    examples = as_learned(examples, Negatives(*trained["negatives"]))
     trainer = learner.fine_tune(examples, growth, plan.finetune.training(plan.towers.training),
                                 seed=plan.towers.seed, folder=job.run / "finetune_checkpoints",
                                 listener=listener)

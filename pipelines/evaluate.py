@@ -8,7 +8,6 @@ import yaml
 from omegaconf import DictConfig
 
 from dualdnn.config import parse
-from dualdnn.evaluation.metrics import sigmoid
 from dualdnn.evaluation.report import write_report
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.field_importance import field_importance
@@ -18,7 +17,7 @@ from pipelines.entry import start
 from pipelines.load import load_run, planned_run
 from pipelines.present import make_console, show_data, show_result
 from pipelines.record import recorded
-from pipelines.reporting import measured_sections
+from pipelines.reporting import measured_sections, promised
 from pipelines.runs import finished_run, new_run, read_report
 from pipelines.settings import EvaluationSettings
 
@@ -48,12 +47,11 @@ def main(config: DictConfig) -> None:
                 sections["importance"] = field_importance(
                     loaded.model, loaded.best, loaded.examples, loaded.examples.split.test,
                     [TEACHER, *sections["students"]])
-        labels = loaded.examples.labels[loaded.examples.split.test]
-        write_report(
+            write_report(
             folder,
             {"job": "evaluate", "status": "done", "run": run, **record.about, **sections,
              "published": trained["published"]},
-            reliability={tower: (labels, sigmoid(scores)) for tower, scores in logits.items()},
+            reliability=promised(loaded.examples, logits),
             config_text=yaml.safe_dump(trained, sort_keys=False),
             command=record.about["command"],
         )

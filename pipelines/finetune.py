@@ -25,6 +25,7 @@ from pipelines.daily_steps import (
     judge,
     keep,
     learned_notes,
+    space_of,
 )
 from pipelines.entry import start
 from pipelines.finetune_plan import finetune_plan_from
@@ -79,7 +80,7 @@ def _finetune(job: DailyJob, record: RunRecord, standing: Standing,
     examples, growth = learner.open_newest(
         lake=plan.towers.lake, schema=plan.towers.schema, window=window, state=job.all_state,
         admission=plan.admission)
-    examples = as_learned(examples, standing.stored.about)
+    examples = as_learned(examples, space_of(standing))
     record.open(plan.towers, examples, plan.settings)
     show_data(job.console, plan.towers, examples)
     with TrainingListener(job.console, TensorBoardWriter(run / "tensorboard"),

@@ -12,7 +12,7 @@ from pipelines.build import alone
 from pipelines.challenge import Standing
 from pipelines.daily_end import conclude
 from pipelines.daily_job import DailyJob
-from pipelines.daily_steps import as_learned, judge, learned_notes
+from pipelines.daily_steps import as_learned, judge, learned_notes, space_of
 from pipelines.present import show_data
 from pipelines.record import RunRecord
 from pipelines.reporting import measured_sections
@@ -30,7 +30,7 @@ def finetune_student(job: DailyJob, record: RunRecord, standing: Standing,
         lake=lake, schema=plan.towers.schema, window=window, state=job.all_state,
         admission=plan.admission)
     earlier = standing.student or standing.stored
-    examples = as_learned(examples, earlier.about)
+    examples = as_learned(examples, space_of(standing))
     record.open(plan.towers, examples, plan.settings)
     show_data(job.console, plan.towers, examples)
     learner.grow(growth)

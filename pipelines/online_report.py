@@ -53,6 +53,10 @@ class OnlineReport:
     def results(self) -> Results:
         """Progressive validation by model and day; empty without a row."""
         parts = [read_scored_rows(path) for path in sorted(self._scores.glob("*.npz"))]
+        # An earlier release kept neither weights nor scores as served: its files are left out
+        # where there are any of either.
+        weighted = any(part.weights is not None for part in parts)
+        parts = [part for part in parts if (part.weights is not None) == weighted]
         return results_by_day(joined(parts)) if parts else {}
 
     def write(self, status: str, cost: Mapping[str, float], seed: int) -> dict[str, Any]:

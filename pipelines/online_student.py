@@ -21,7 +21,7 @@ from dualdnn.data.window import ChosenDays
 from dualdnn.errors import DataError
 from dualdnn.evaluation.decision import Decision
 from dualdnn.evaluation.gate import Candidate, GateSettings, Holdout, decide
-from dualdnn.evaluation.metrics import evaluate_scores, sigmoid
+from dualdnn.evaluation.metrics import sigmoid, weighted_scores
 from dualdnn.evaluation.progressive import ScoredRows, joined
 from dualdnn.export.candidate import publish_candidate
 from dualdnn.export.champion import champion_of
@@ -35,7 +35,7 @@ from dualdnn.training.measure import known_masks
 from dualdnn.training.student_learner import StudentLearner
 from pipelines.challenge import standing_version, timed, weighted_mean
 from pipelines.daily_job import DailyJob
-from pipelines.daily_steps import as_learned
+from pipelines.daily_steps import as_learned, space_of
 from pipelines.student_alone import export_alone, keep_student, student_learner
 
 # Models by name in the progressive validation.
@@ -131,7 +131,7 @@ class OnlineStudent:
         self.after = int(about.get("after", about["learned_until"][1]))
         self._until: list[Any] = list(about["learned_until"])
         self._learned: list[float] = list(about.get("learned", (0, 0)))
-        self._about = about
+        self._space = space_of(standing)
         self._files: dict[str, list[int]] = dict(about.get("files", {}))
         self._published = ServedStudent(standing.path)
         self._offline = self._published if self.offline_version == self.version else (
@@ -205,32 +205,34 @@ class OnlineStudent:
         where: dict[str, Any] = {
             "lake": lake, "schema": plan.towers.schema, "state": lake.path / "state",
             "window": ChosenDays(train=[day])}
-        before = as_learned(open_examples(**where, row_map=self._learner.row_map), self._about)
+        before = as_learned(open_examples(**where, row_map=self._learner.row_map), self._space)
         index = np.flatnonzero(before.timestamps > self.after)
         index = index[np.argsort(before.timestamps[index], kind="stable")]
+        # As served, so that versions of other rates can follow in one report.
+        served = np.float32(np.log(before.negative_rate))
         published = open_examples(**where, row_map=self._standing.row_map)
         offline = open_examples(**where, row_map=self._standing.stored.row_map)
         scored = ScoredRows(
             seconds=before.timestamps[index], labels=before.labels[index],
             groups=None if before.groups is None else before.groups[index],
-            weights=before.loss_weights(index),
-            logits={ONLINE: self._learner.score(before, index),
+            weights=before.population_weights(index),
+            logits={ONLINE: self._learner.score(before, index) + served,
                     PUBLISHED: self._published.logits(published, index),
                     OFFLINE: self._offline.logits(offline, index)})
         examples, growth = self._learner.open_newest(**where, admission=plan.admission)
-        examples = as_learned(examples, self._about)
+        examples = as_learned(examples, self._space)
         self._learner.grow(growth)
         self._learner.learn(examples, index, plan.finetune.batch_size, more_to_come=True)
         until = max(int(self._until[1]), int(examples.timestamps.max()))
         self._until = [str(day_of(until)), until]
         rows, positives = self._learned
         # In the share that they have by weight, as of a holdout.
-        clicks = len(index) * weighted_mean(scored.labels, scored.weights)
+        clicks = len(index) * weighted_mean(scored.labels, before.loss_weights(index))
         self._learned = [rows + len(index), positives + clicks]
         self._round.scored.append(scored)
         self._round.masks.append(known_masks(before, index))
         self._round.histograms.append(reference_histograms(
-            before, index, sigmoid(scored.logits[ONLINE] + np.log(before.negative_rate))))
+            before, index, sigmoid(scored.logits[ONLINE])))
         return scored, _Newest(lake=lake, examples=examples, published=published)
 
     # --- publication ---
@@ -258,7 +260,7 @@ class OnlineStudent:
         job, tuned = self._job_of_today(), self._job.run / "tuned"
         rows, notes = joined(self._round.scored), self._notes()
         keep_student(tuned, self._standing, self._learner, notes)
-        metrics = evaluate_scores(rows.labels, rows.logits[ONLINE], groups=rows.groups,
+        metrics = weighted_scores(rows.labels, rows.logits[ONLINE], groups=rows.groups,
                                   weights=rows.weights)
         exported = export_alone(job, self._standing, self._learner, self._learner.best(),
                                 self._newest.examples, self._newest.lake,
@@ -301,23 +303,25 @@ class OnlineStudent:
         seconds = timed({"challenger": (exported.path, newest.examples, every),
                          "champion": (self._standing.path, newest.published, every)}, plan.gate)
         learned, positives = self._learned
-        rates = [read_manifest(path)["sampling_rate"]
-                 for path in (self._standing.path, exported.path)]
+        # The gate looks at what was learned: at the negatives that were kept.
+        rate = newest.examples.negative_rate
+        logits = {name: one - np.float32(np.log(rate)) for name, one in rows.logits.items()}
+        weights = None if rows.weights is None else (
+            rows.weights * np.where(rows.labels == 0, rate, 1.0))
         return decide(
             challenger=Candidate(
-                logits={"student": rows.logits[ONLINE]}, metrics={"student": metrics},
+                logits={"student": logits[ONLINE]}, metrics={"student": metrics},
                 reference=read_manifest(exported.path)["reference"], bytes=exported.bytes,
                 latency=seconds["challenger"], parity_max_abs=exported.parity_max_abs,
                 golden=answer_requests(exported.path,
                                        {one.name: one.request for one in plan.golden})),
             champion=Candidate(
-                logits={"student": rows.logits[PUBLISHED]
-                        + np.float32(np.log(rates[0] / rates[1]))}, latency=seconds["champion"],
+                logits={"student": logits[PUBLISHED]}, latency=seconds["champion"],
                 reference=read_manifest(self._standing.path).get("reference", {}),
                 bytes=size_in_bytes(self._standing.path)),
             holdout=Holdout(
                 labels=rows.labels, groups=rows.groups, slices=self._round.slices(),
-                weights=rows.weights,
+                weights=weights,
                 training_rows=int(learned), training_positives=positives, golden=plan.golden),
             settings=_followed(plan.gate), seed=plan.towers.seed)
 
@@ -326,7 +330,7 @@ class OnlineStudent:
     def _notes(self) -> dict[str, Any]:
         return {"files": {**self._files, **self._round.files}, "after": self.after,
                 "learned_until": self._until, "learned": self._learned,
-                "negatives": list(self._about.get("negatives", (0.0, 0.0)))}
+                "negatives": list(self._space)}
 
     def forget_all_but(self, names: set[str]) -> None:
         """Forget files that are no longer in the folder."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dualdnn.data.examples import Examples
+from dualdnn.evaluation.metrics import sigmoid
+from dualdnn.evaluation.plots import Promised
 from dualdnn.evaluation.ranking_agreement import ranking_agreement
 from dualdnn.evaluation.significance import auc_difference
 from dualdnn.export.latency import measure_latency
@@ -94,6 +96,18 @@ def measured_sections(
     if students:
         report["control"] = next(iter(students.values()))["control"]
     return {**report, "towers": list(measured)}, logits
+
+
+def promised(examples: Examples, logits: Mapping[str, np.ndarray]) -> dict[str, Promised]:
+    """What every tower promises about the test part, for `reliability_diagram`.
+
+    Args:
+        examples: the data.
+        logits: (rows_test,) by tower, as trained.
+    """
+    index, served = examples.split.test, np.log(examples.negative_rate)
+    return {tower: (examples.labels[index], sigmoid(scores + served),
+                    examples.population_weights(index)) for tower, scores in logits.items()}
 
 
 def _efficiency(labels: np.ndarray, teacher: np.ndarray, student: np.ndarray,

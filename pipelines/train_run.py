@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from dualdnn.evaluation.metrics import sigmoid
 from dualdnn.evaluation.report import write_report
 from dualdnn.storage import atomic_folder, lock
 from dualdnn.tracking import TensorBoardWriter
@@ -23,7 +22,7 @@ from pipelines.plan import Plan
 from pipelines.present import show_data
 from pipelines.record import RunRecord, recorded
 from pipelines.references import reference_section
-from pipelines.reporting import measured_sections
+from pipelines.reporting import measured_sections, promised
 from pipelines.runs import read_report
 from pipelines.student_search import asked_export, check_parts, searched_section
 
@@ -99,10 +98,9 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
             )
     report["seconds"] = {"train": trainer.timed_seconds, "total": time.monotonic() - started}
     report["examples_per_second"] = trainer.timed_examples / max(trainer.timed_seconds, 1e-9)
-    labels = examples.labels[examples.split.test]
     write_report(
         run, report, history=history,
-        reliability={tower: (labels, sigmoid(scores)) for tower, scores in logits.items()},
+        reliability=promised(examples, logits),
         config_text=yaml.safe_dump(settings, sort_keys=False),
         command=record.about["command"],
     )

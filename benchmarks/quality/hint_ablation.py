@@ -19,8 +19,8 @@ another seed):
 - No weight of the hints is chosen: all are shown.
 - What soft labels and the frozen input buy is a family of its own.
 - `--deep` is another family, planned later: a deep and narrow student (`DEEP`), which FitNets
-  (Romero et al. 2015) made hints for, against itself without. `--confirm` asks one question (`QUESTIONS`) of
-  a feed that nothing was tried on. See `scheme_analysis.md`.
+  (Romero et al. 2015) made hints for, against itself without. `--confirm` asks one question
+  (`QUESTIONS`) of a feed that nothing was tried on. See `scheme_analysis.md`.
 
 Students of one pass have initial weights of their own; the seeds average over them.
 """

@@ -125,10 +125,9 @@ class Examples:
 
     def batch(self, index: np.ndarray) -> Batch:
         """The examples of these row numbers."""
-        labels = self.labels[index]
-        weights = (np.ones_like(labels) if self._weighed is None
-                   else self._weighed[index].astype(np.float32))
-        return Batch(self.rows[index], self.dense[index], labels, weights)
+        labels, weights = self.labels[index], self.loss_weights(index)
+        return Batch(self.rows[index], self.dense[index], labels,
+                     np.ones_like(labels) if weights is None else weights.astype(np.float32))
 
     def scores_at(self, index: np.ndarray) -> np.ndarray | None:
         """(n, members) float32 of these row numbers, or None."""
@@ -147,12 +146,9 @@ class Examples:
     @cached_property
     def learned_space(self) -> Negatives:
         """The negatives whose mean rate the losses are of, see `negative_rate`."""
-        # A state from before these were counted has none.
-        if self.learned_negatives is not None and self.learned_negatives.stand_for:
-            return self.learned_negatives
-        return self.negatives(self.split.train)
+        return self.learned_negatives or self.negatives(self.split.train)
 
-    @property
+    @cached_property
     def negative_rate(self) -> float:
         """The rate of negatives that the losses are of, and that scores are corrected by.
 
@@ -160,30 +156,30 @@ class Examples:
         all were. Over the negatives before sampling, each row standing for 1 / rate of them: that
         is the harmonic mean over those that were kept.
         """
-        if isinstance(self.schema.sampling_rate, int | float):
-            return float(self.schema.sampling_rate)
+        fixed = self.schema.sampling_rate
+        if self.learned_negatives is None and isinstance(fixed, int | float):
+            return float(fixed)
         kept, stand_for = self.learned_space
         return kept / stand_for if stand_for else 1.0
 
     def negatives(self, index: np.ndarray) -> Negatives:
         """How many of these rows are negatives, and how many before sampling they stand for."""
+        negative = index[self.labels[index] == 0]
         if self.sampling_rates is None:
-            return Negatives(0.0, 0.0)
-        rates = self.sampling_rates[index[self.labels[index] == 0]].astype(np.float64)
+            return Negatives(float(len(negative)), float(len(negative)))
+        rates = self.sampling_rates[negative].astype(np.float64)
         return Negatives(float(len(rates)), float(np.sum(1.0 / rates)))
 
     @cached_property
-    def _weighed(self) -> np.ndarray | None:
-        """(num_examples,) of `loss_weights`."""
-        weights = None if self.weights is None else self.weights.astype(np.float64)
+    def _rates_differ(self) -> bool:
+        """Was any negative kept at another rate than `negative_rate`?"""
         if self.sampling_rates is None:
-            return weights
-        counts = np.where(self.labels == 0,
-                          self.negative_rate / self.sampling_rates.astype(np.float64), 1.0)
-        # Rates are float32: one that is the same everywhere changes nothing.
-        if np.allclose(counts, 1.0, rtol=1e-6):
-            return weights
-        return counts if weights is None else weights * counts
+            return self.negative_rate != 1.0
+        rates = self.sampling_rates[self.labels == 0]
+        # They are float32: a rate that is the same everywhere changes nothing.
+        return not np.allclose([rates.min(initial=self.negative_rate),
+                                rates.max(initial=self.negative_rate)],
+                               self.negative_rate, rtol=1e-6, atol=0)
 
     def loss_weights(self, index: np.ndarray) -> np.ndarray | None:
         """(n,) float64 what these rows weigh in the losses; None for all alike.
@@ -192,7 +188,11 @@ class Examples:
         fewer: whatever the rates of rows and days, what is learned is one space, and one number
         corrects its scores.
         """
-        return None if self._weighed is None else self._weighed[index]
+        if not self._rates_differ:
+            return None if self.weights is None else self.weights[index].astype(np.float64)
+        weights = self.population_weights(index)
+        counts = np.where(self.labels[index] == 0, self.negative_rate, 1.0)
+        return counts if weights is None else counts * weights
 
     def population_weights(self, index: np.ndarray) -> np.ndarray | None:
         """(n,) what these rows weigh beside scores that are corrected by `negative_rate`.

@@ -100,11 +100,19 @@ class Pooled:
 
 
 def pooled(results: Mapping[datetime.date, DayResult]) -> Pooled:
-    """Put days together, in their order."""
+    """Put days together, in their order.
+
+    Raises:
+        DataError: what is known of the rows differs from day to day.
+    """
     ordered = sorted(results)
 
     def joined(name: str) -> np.ndarray | None:
         parts = [getattr(results[day], name) for day in ordered]
+        if len({part is None for part in parts}) > 1:
+            raise DataError(f"some days of a strategy have {name} and others have none: they were "
+                            "scored by different releases or schemas. Delete its folder in the "
+                            "run, and the same command plays it again.")
         return None if parts[0] is None else np.concatenate(parts)
 
     labels, student = joined("labels"), joined("student")

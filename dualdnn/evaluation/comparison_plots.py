@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
-from dualdnn.evaluation.plots import History, reliability_diagram, training_curves
+from dualdnn.evaluation.plots import History, Promised, reliability_diagram, training_curves
 
 _PANELS = (("auc", "AUC, right is better"), ("log_loss", "log loss, left is better"))
 
@@ -80,7 +79,7 @@ def mean_history(histories: Sequence[History], prefix: str) -> list[dict[str, An
             if len(found) == len(histories)]
 
 
-def calibration_plot(predictions: Mapping[str, tuple[ArrayLike, ArrayLike]]) -> Figure | None:
+def calibration_plot(predictions: Mapping[str, Promised]) -> Figure | None:
     """`reliability_diagram` of one seed of each tower."""
     return reliability_diagram(predictions, towers=list(predictions))
 

@@ -95,14 +95,16 @@ def linear_logits(examples: Examples) -> tuple[np.ndarray, float]:
         raise DataError("the linear reference reads one table of rows; fields with a size of "
                         "their own, vectors and direct numbers have no one-hot form.")
     train, valid = one_hot(examples, split.train), one_hot(examples, split.valid)
+    of_train, of_valid = (examples.loss_weights(part) for part in (split.train, split.valid))
     start = np.zeros(train.shape[1] + 1)
 
     def fit(strength: float) -> tuple[float, np.ndarray]:
         nonlocal start
-        start = fitted_weights(train, labels[split.train], strength, start)
+        start = fitted_weights(train, labels[split.train], strength, start, of_train)
         logits = valid @ start[:-1] + start[-1]
         # Not `log_loss`, which knows None for no rows.
-        loss = np.logaddexp(0.0, (1.0 - 2.0 * labels[split.valid]) * logits).mean()
+        loss = np.average(np.logaddexp(0.0, (1.0 - 2.0 * labels[split.valid]) * logits),
+                          weights=of_valid)
         return float(loss), start
 
     strength, weights = tuned(fit, _FIRST_STRENGTH, 2.0)

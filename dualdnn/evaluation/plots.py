@@ -176,8 +176,12 @@ def training_curves(history: History, *, towers: Sequence[str] = ()) -> Figure |
     return figure
 
 
+# Labels, probabilities, and weights of the rows or None.
+Promised = tuple[ArrayLike, ArrayLike, ArrayLike | None]
+
+
 def reliability_diagram(
-    predictions: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    predictions: Mapping[str, Promised],
     *,
     towers: Sequence[str] = (),
     bins: int = 20,
@@ -188,7 +192,7 @@ def reliability_diagram(
     standard errors of the observed mean, so that a small test part does not look miscalibrated.
 
     Args:
-        predictions: tower to (labels, probabilities), each of shape `(rows,)`.
+        predictions: tower to (labels, probabilities, weights or None), each of shape `(rows,)`.
         towers: the order, which fixes the colours; towers found beside it follow.
         bins: bins per tower.
 
@@ -198,7 +202,7 @@ def reliability_diagram(
     Raises:
         DataError: as `ece`.
     """
-    measured = {tower: ece(*pair, bins=bins) for tower, pair in predictions.items()}
+    measured = {tower: ece(*of_rows, bins=bins) for tower, of_rows in predictions.items()}
     looks = tower_looks([*towers, *predictions])
     drawn = [tower for tower in looks if tower in measured and measured[tower][1]]
     if not drawn:
@@ -222,7 +226,9 @@ def reliability_diagram(
                      label=f"{tower}  (ECE {value:.4f})")
         # The last bin takes all that lies above, so that every row is somewhere.
         clipped = np.minimum(np.asarray(predictions[tower][1], dtype=np.float64), limit)
-        share = np.histogram(clipped, bins=edges)[0] / clipped.size
+        weights = predictions[tower][2]
+        mass = np.histogram(clipped, bins=edges, weights=weights)[0]
+        share = mass / (clipped.size if weights is None else np.sum(weights))
         bottom.stairs(share, edges, color=colour, linestyle=style, linewidth=1.4)
         bottom.stairs(share, edges, color=colour, alpha=0.06, fill=True)
     top.set_xlim(0, limit)

@@ -29,8 +29,8 @@ class ScoredRows:
         seconds: (rows,) int64 since the epoch.
         labels: (rows,) 0 or 1.
         groups: (rows,) int64, or None.
-        weights: (rows,) float64, or None for equal ones.
-        logits: (rows,) float32 by model.
+        weights: (rows,) float64 of `Examples.population_weights`, or None for equal ones.
+        logits: (rows,) float32 by model, as served.
     """
 
     seconds: np.ndarray
@@ -76,13 +76,12 @@ def read_scored_rows(path: Path) -> ScoredRows:
 def joined(parts: Sequence[ScoredRows]) -> ScoredRows:
     """All parts as one, in their order; there must be one at least, all with the same models."""
     groups = [part.groups for part in parts if part.groups is not None]
-    weighted = any(part.weights is not None for part in parts)
-    weights = [np.ones(len(part)) if part.weights is None else part.weights for part in parts]
+    weights = [part.weights for part in parts if part.weights is not None]
     return ScoredRows(
         seconds=np.concatenate([part.seconds for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
         groups=np.concatenate(groups) if len(groups) == len(parts) else None,
-        weights=np.concatenate(weights) if weighted else None,
+        weights=np.concatenate(weights) if len(weights) == len(parts) else None,
         logits={name: np.concatenate([part.logits[name] for part in parts])
                 for name in parts[0].logits})
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
 from dualdnn.evaluation.page import report_page
 from dualdnn.evaluation.pareto_picture import pareto_picture
 from dualdnn.evaluation.plots import (
     History,
+    Promised,
     distillation_losses,
     importance_bars,
     reliability_diagram,
@@ -33,7 +33,7 @@ def write_report(
     report: Mapping[str, Any],
     *,
     history: History = (),
-    reliability: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
+    reliability: Mapping[str, Promised] | None = None,
     config_text: str = "",
     command: str = "",
 ) -> Path:
@@ -47,7 +47,8 @@ def write_report(
         folder: the run folder.
         report: the layout of the contract; numpy values, NaN and None are welcome (see `plain`).
         history: rows for the curves, as `plots` describes them.
-        reliability: tower to (labels, probabilities) of the test part, shape `(rows,)` each.
+        reliability: tower to (labels, probabilities, weights or None) of the test part, shape
+            `(rows,)` each.
         config_text: the resolved configuration as YAML.
         command: the command line that repeats the run.
 

@@ -10,7 +10,6 @@ import tensorflow as tf
 from dualdnn.data.examples import Examples
 from dualdnn.errors import DataError
 from dualdnn.export.saved_model import encoded_inputs
-from dualdnn.export.versions import read_manifest
 
 
 class ServedStudent:
@@ -31,10 +30,9 @@ class ServedStudent:
             raise DataError(f"{folder} cannot be loaded: {error}. Restore its files, or roll back "
                             "to another version.") from error
         self._encoded = self._model.signatures["encoded"]
-        self._correction = np.float32(np.log(read_manifest(folder)["sampling_rate"]))
 
     def logits(self, examples: Examples, index: np.ndarray) -> np.ndarray:
-        """(n,) float32, without the correction for sampling.
+        """(n,) float32, as they are served.
 
         Args:
             examples: opened with the version's own row map.
@@ -42,4 +40,4 @@ class ServedStudent:
         """
         inputs = encoded_inputs(*examples.public_inputs(index))
         answer = self._encoded(**{name: tf.constant(value) for name, value in inputs.items()})
-        return answer["logit"].numpy() - self._correction
+        return answer["logit"].numpy()

@@ -16,6 +16,8 @@ from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.schema import MAIN_TABLE, Schema
 from dualdnn.training.train_step import TrainStep
 
+# Slots of a row that are steps of its table.
+_ON_THE_CLOCK = ("_decayed_to", "_born")
 COPIED, PARTLY, INITIALISED, DROPPED = "copied", "copied in part", "initialised", "dropped"
 
 
@@ -115,11 +117,20 @@ def _table_variable(
                 f"has {old.shape[1:]}. Keep embedding.dim, the field's size and the table's "
                 "optimizer, or train from scratch.")
         values = old[match.old_rows]
+        if name.endswith(_ON_THE_CLOCK):
+            # A row that changes tables takes its distance to now along.
+            clocks = [_clock(embedding, one, arrays) for one in (match.old_table, match.new_table)]
+            values = values - clocks[0] + clocks[1]
         variable.scatter_update(tf.IndexedSlices(values, match.new_rows))
         copied += len(values)
         used.add(theirs)
     fate = COPIED if copied == rows else PARTLY if copied else INITIALISED
     return Taken(name=name, fate=fate, rows=copied, of=rows)
+
+
+def _clock(embedding: str, table: str, arrays: Mapping[str, np.ndarray]) -> int:
+    """Steps that a table has taken; one that is new has taken none."""
+    return int(arrays.get(f"{_key(embedding, table)}steps", 0))
 
 
 def _key(embedding: str, table: str) -> str:

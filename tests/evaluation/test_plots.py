@@ -89,7 +89,7 @@ def test_nothing_to_draw_is_none():
     assert distillation_losses([]) is None
     assert distillation_losses(rows("teacher", "train", "label_loss", [0.5])) is None
     assert reliability_diagram({}) is None
-    assert reliability_diagram({"teacher": ([], [])}) is None
+    assert reliability_diagram({"teacher": ([], [], None)}) is None
 
 
 def test_distillation_losses_show_distilled_towers_and_the_losses_they_have():
@@ -105,7 +105,7 @@ def test_a_tower_has_one_colour_in_every_figure():
     looks = tower_looks(towers)
     curves = training_curves(HISTORY, towers=towers)
     losses = distillation_losses(HISTORY, towers=towers)
-    diagram = reliability_diagram({"light": ([0, 1], [0.2, 0.7])}, towers=towers)
+    diagram = reliability_diagram({"light": ([0, 1], [0.2, 0.7], None)}, towers=towers)
     assert curves.axes[2].lines[1].get_color() == looks["light"][0]
     assert losses.axes[0].lines[0].get_color() == looks["light"][0]
     assert diagram.axes[0].lines[1].get_color() == looks["light"][0]
@@ -118,7 +118,7 @@ def test_twenty_towers_all_look_different():
 
 def test_reliability_diagram_draws_the_bins_of_ece():
     labels, probabilities = [1, 0, 1, 1], [0.2, 0.1, 0.7, 0.8]
-    figure = reliability_diagram({"teacher": (labels, probabilities)}, bins=2)
+    figure = reliability_diagram({"teacher": (labels, probabilities, None)}, bins=2)
     top, bottom = figure.axes
     assert top.lines[1].get_xydata().ravel() == pytest.approx([0.15, 0.5, 0.75, 1.0])
     assert [text.get_text() for text in top.get_legend().get_texts()] == [
@@ -127,21 +127,33 @@ def test_reliability_diagram_draws_the_bins_of_ece():
     assert bottom.patches[0].get_data().values.sum() == pytest.approx(1.0)
 
 
+def test_rows_weigh_in_the_reliability_diagram():
+    """A row of weight 3 is drawn as that row three times."""
+    labels, probabilities, weights = [1, 0, 1, 1], [0.2, 0.1, 0.7, 0.8], [1, 3, 0, 2]
+    times = [np.repeat(values, weights) for values in (labels, probabilities)]
+    drawn = [reliability_diagram({"t": (*rows, weight)}, bins=1).axes for rows, weight in (
+        ((labels, probabilities), weights), (times, None))]
+    for top, _ in drawn:
+        assert top.lines[1].get_xydata().ravel() == pytest.approx([0.35, 0.5])
+    shares = [bottom.patches[0].get_data().values for _, bottom in drawn]
+    assert shares[0] == pytest.approx(shares[1])
+
+
 def test_every_row_is_in_the_histogram_even_above_the_last_bin():
     # bin means stay below 0.05, single predictions do not
     probabilities = np.r_[np.full(995, 0.01), np.full(5, 0.9)]
-    figure = reliability_diagram({"t": (np.zeros(1000), probabilities)}, bins=1)
+    figure = reliability_diagram({"t": (np.zeros(1000), probabilities, None)}, bins=1)
     assert figure.axes[1].patches[0].get_data().values.sum() == pytest.approx(1.0)
 
 
 def test_predictions_of_zero_can_be_drawn(tmp_path):
-    save_figure(reliability_diagram({"t": ([0, 0], [0.0, 0.0])}), tmp_path / "r.png")
+    save_figure(reliability_diagram({"t": ([0, 0], [0.0, 0.0], None)}), tmp_path / "r.png")
     assert (tmp_path / "r.png").exists()
 
 
 def test_reliability_diagram_refuses_logits():
     with pytest.raises(DataError, match=r"probabilities must lie in \[0, 1\]"):
-        reliability_diagram({"t": ([0, 1], [-3.0, 3.0])})
+        reliability_diagram({"t": ([0, 1], [-3.0, 3.0], None)})
 
 
 def test_importance_has_a_bar_of_every_tower_that_reads_the_field():

@@ -50,9 +50,11 @@ def test_days_are_those_of_the_rows_whatever_file_they_came_in():
     np.testing.assert_array_equal(of_day.groups, np.r_[first.groups[3:], second.groups])
     assert auc(of_day.labels, of_day.student) == auc(every.labels[3:], every.logits["online"][3:])
     assert joined([first, rows(0, 2, groups=False)]).groups is None
-    weighted = rows(DAY + 50, 5, weights=True)
-    together = joined([first, weighted])
-    np.testing.assert_array_equal(together.weights, np.r_[np.ones(6), weighted.weights])
+    weighted = rows(DAY - 3, 6, weights=True), rows(DAY + 50, 5, weights=True)
+    together = joined(weighted)
+    np.testing.assert_array_equal(together.weights, np.r_[weighted[0].weights,
+                                                          weighted[1].weights])
     np.testing.assert_array_equal(results_by_day(together)["online"][two].weights,
                                   together.weights[3:])
     assert every.weights is None
+    assert joined([first, weighted[1]]).weights is None

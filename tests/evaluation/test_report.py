@@ -44,7 +44,7 @@ HISTORY = [{"step": step, "epoch": 0, "tower": tower, "part": "train", "metric":
             "value": 1.0 / step}
            for tower in ("teacher", "light") for step in (1, 2, 3)
            for metric in ("label_loss", "soft_label_loss")]
-RELIABILITY = {"teacher": (np.array([0, 1, 1]), np.array([0.2, 0.6, 0.9]))}
+RELIABILITY = {"teacher": (np.array([0, 1, 1]), np.array([0.2, 0.6, 0.9]), None)}
 
 
 def printed(report, width):
@@ -227,7 +227,7 @@ def test_a_run_that_has_only_begun_can_be_reported(tmp_path):
 
 
 def test_a_figure_that_breaks_never_loses_the_report(tmp_path, caplog):
-    broken = {"teacher": (np.array([0, 1]), np.array([0.5, 7.0]))}
+    broken = {"teacher": (np.array([0, 1]), np.array([0.5, 7.0]), None)}
     with caplog.at_level(logging.WARNING):
         page = write_report(tmp_path, example(), history=HISTORY, reliability=broken).read_text()
     assert json.loads((tmp_path / "report.json").read_text())["status"] == "done"

@@ -16,6 +16,7 @@ from dualdnn.data.inspection.numbers import NumberTally
 from dualdnn.data.inspection.own_label import OwnLabelMoves, scatter_over_coin_flips
 from dualdnn.data.inspection.sections import report_sections
 from dualdnn.data.inspection.settings import InspectionSettings
+from dualdnn.data.signs import MISSING
 from dualdnn.errors import DataError
 from dualdnn.schema import Field, Schema
 
@@ -31,7 +32,10 @@ def _draws(day: EncodedDay, schema: Schema) -> float:
     Without a group it is the users' id that has most values; without that, all rows count.
     """
     if schema.group:
-        sizes: np.ndarray = np.unique(np.asarray(day.array("groups")), return_counts=True)[1]
+        groups = np.asarray(day.array("groups"))
+        alone = groups == MISSING  # each of these rows is a group of its own
+        sizes: np.ndarray = np.concatenate([np.unique(groups[~alone], return_counts=True)[1],
+                                            np.ones(int(alone.sum()), np.int64)])
     else:
         counts = day.array("counts")
         ids = [np.asarray(counts[day.section(field.name)]) for field in schema.fields
