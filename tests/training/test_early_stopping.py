@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from dualdnn.distillation.objective import Objective
+from dualdnn.evaluation.metrics import log_loss
 from dualdnn.models.dual_dnn import TEACHER
+from dualdnn.training.measure import score_with_best
 from tests.scripted_validation import ScriptedValidation
 from tests.tiny_run import EVERYTHING, build_model, build_trainer, open_tiny, weights_of
 
@@ -51,6 +53,22 @@ def staggered(examples, tmp_path_factory):
         "s1": [2, 1, 1],
         "alone": [1, 2, 3, 4, 5, 4, 4],
     })
+
+
+def test_negatives_of_any_rate_are_judged_as_they_are_learned(examples, tmp_path):
+    rates = np.where(np.arange(len(examples.labels)) % 2, 0.1, 0.5).astype(np.float32)
+    sampled = replace(examples, sampling_rates=rates)
+    model = build_model(sampled, [])
+    trainer = build_trainer(sampled, model, tmp_path, epochs=1)
+    trainer.run()
+    valid = sampled.split.valid
+    weights = sampled.loss_weights(valid)
+    assert len(set(weights[sampled.labels[valid] == 0])) == 2
+    (recorded,) = [row["value"] for row in trainer.history
+                   if (row["part"], row["metric"]) == ("valid", "log_loss")]
+    logits = score_with_best(model, trainer.best, sampled, valid)[TEACHER]
+    assert recorded == pytest.approx(log_loss(sampled.labels[valid], logits, weights), rel=1e-5)
+    assert recorded != pytest.approx(log_loss(sampled.labels[valid], logits), rel=1e-3)
 
 
 def test_each_tower_stops_after_its_own_patience(staggered):

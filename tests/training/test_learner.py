@@ -8,12 +8,14 @@ import pytest
 import tensorflow as tf
 
 from dualdnn.data.admission import Admission
-from dualdnn.data.examples import open_examples
+from dualdnn.data.examples import TrainingSize, open_examples
 from dualdnn.data.lake import Lake
-from dualdnn.data.row_match import matched_rows
+from dualdnn.data.row_match import adapted, matched_rows
 from dualdnn.data.window import ChosenDays
 from dualdnn.distillation.schedules import Schedule, Schedules
 from dualdnn.errors import DataError
+from dualdnn.models.dual_dnn import TEACHER
+from dualdnn.schema import schema_from_dict
 from dualdnn.training.checkpoint import read_arrays, save_checkpoint
 from dualdnn.training.learner import Learner, open_state
 from dualdnn.training.settings import TrainingSettings
@@ -102,6 +104,51 @@ def test_growth_leaves_what_was_learned_where_it_was(place, tmp_path):
     assert examples.row_map is learner.row_map
 
 
+def test_the_size_of_the_training_part_is_kept_with_a_state(place, tmp_path):
+    examples = window_of(place, 0)
+    weights = np.full(len(examples.labels), 28.0, np.float32)
+    weights[:10] = 0
+    first = learner_for(replace(examples, weights=weights))
+    (tmp_path / "state").mkdir()
+    first.save(tmp_path / "state", {})
+    stored = open_state(tmp_path / "state")
+    assert stored.size == first.train_step.size == TrainingSize(100, 28.0)
+    second = learner_for(window_of(place, 1))
+    second.load(stored)
+    assert second.train_step.size == stored.size
+    second.restart(examples)
+    assert second.train_step.size == TrainingSize(110)
+    # A state of 0.3 says nothing of weights.
+    about = {key: value for key, value in stored.about.items() if key != "mean_weight"}
+    assert replace(stored, about=about).size == TrainingSize(100)
+
+
+def test_a_row_that_changes_tables_takes_its_age_along(place, tmp_path):
+    """A field that becomes privileged moves to a table whose clock starts anew."""
+    changed = schema_from_dict({**SCHEMA.to_dict(), "fields": [
+        {**field, "privileged": field["name"] == "tags"} for field in SCHEMA.to_dict()["fields"]]})
+    examples = window_of(place, 0, 1)
+    old = learner_for(examples)
+    old.train(examples, replace(SETTINGS, epochs=8, batch_size=8), seed=1, folder=tmp_path)
+    old.train_step.catch_up()
+
+    def adapt(schema, days, parts):
+        return adapted(old.row_map, SCHEMA, schema, days, parts)
+
+    moved = open_examples(**{**where(place), "schema": changed}, row_map=adapt,
+                          window=ChosenDays(train=DAYS[:2]))
+    new = learner_for(moved)
+    warm_start(new.train_step, everything_of(old), old_schema=SCHEMA, old_row_map=old.row_map,
+               new_row_map=moved.row_map)
+    optimizers = list(new.train_step.table_optimizers.values())
+    assert len({int(one.steps) for one in optimizers}) == 2
+    for one in optimizers:
+        assert (one.decayed_to.numpy() <= int(one.steps)).all()
+    index = np.arange(len(examples.labels))
+    np.testing.assert_allclose(new.score(moved, index, [TEACHER])[TEACHER],
+                               old.score(examples, index, [TEACHER])[TEACHER], atol=1e-4)
+
+
 def test_rows_that_a_warm_start_does_not_know_begin_with_it(place, tmp_path):
     first, more = window_of(place, 0), window_of(place, 0, 1, 2)
     old, new = learner_for(first), learner_for(more)
@@ -155,7 +202,7 @@ def test_saved_and_loaded_it_goes_on_to_the_bit(place, tmp_path):
     (tmp_path / "state").mkdir()
     first.save(tmp_path / "state", {"note": 1})
     stored = open_state(tmp_path / "state")
-    assert (stored.about["note"], stored.about["num_examples"]) == (1, 220)
+    assert (stored.about["note"], stored.size) == (1, TrainingSize(220))
     second = learner_for(window_of(place, 3))
     second.load(stored)
     assert_same(everything_of(first), everything_of(second))

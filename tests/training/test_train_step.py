@@ -20,10 +20,10 @@ def examples(tmp_path_factory):
     return open_tiny(tmp_path_factory.mktemp("feed"))
 
 
-def step_for(model, *, clip_norm=None, learning_rate=0.01, l2=1.0):
+def step_for(model, *, clip_norm=None, learning_rate=0.01, l2=1.0, mean_weight=1.0):
     table = TableOptimizerSettings(method="adam", learning_rate=0.02, l2=l2)
     return TrainStep(
-        model=model, table_settings=table, size=TrainingSize(264),
+        model=model, table_settings=table, size=TrainingSize(264, mean_weight),
         dense_settings={tower: DenseOptimizerSettings(learning_rate=learning_rate,
                                                       clip_norm=clip_norm)
                         for tower in model.towers},
@@ -170,6 +170,21 @@ def test_weight_zero_equals_dropping_the_row(examples):
         for mine, theirs in zip(weights_of(masked, tower), weights_of(dropped, tower),
                                 strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_count_by_their_mean_over_the_training_part(examples):
+    """Eight times all weights teach the same; eight times those of one batch teach more."""
+    weights = np.linspace(0.5, 1.5, 40).astype(np.float32)
+    found = {}
+    for name, times, mean in (("plain", 1, 1.0), ("scaled", 8, 8.0), ("heavy", 8, 1.0)):
+        model = build_model(examples, [EVERYTHING], dropout=0.0)
+        found[name] = run(step_for(model, mean_weight=mean), examples, weights=weights * times)[0]
+        found[f"{name} weights"] = weights_of(model, TEACHER)
+    assert_equal(found["plain weights"], found["scaled weights"])
+    for tower, losses in found["plain"].items():
+        for name, value in losses.items():
+            assert float(found["scaled"][tower][name]) == float(value)
+            assert float(found["heavy"][tower][name]) == pytest.approx(8 * float(value), rel=1e-5)
 
 
 def test_a_batch_without_weight_teaches_nothing(examples):
