@@ -191,8 +191,9 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
             one is None or other is None or np.allclose(one, other, rtol=1e-5))
 
     if not all(same(one.weights, first.weights) for one in read.values()):
-        notes.append("The runs weigh the test rows differently; all are compared by the weights "
-                     f"of {first_folder}. Name another run first to take its weights.")
+        none = " (none)" if first.weights is None else ""
+        notes.append("The runs weigh the test rows differently. All are compared by the weights of "
+                     f"{first_folder}{none}; name another run first to take its own.")
     made = []
     for name, runs in systems.items():
         scores = [read[run.folder].logits for run in runs]

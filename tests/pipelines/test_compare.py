@@ -192,6 +192,25 @@ def test_an_mlflow_run_and_an_evaluation_are_runs_as_well(feed, job, tmp_path):
     assert any("tags=" in note for note in report["notes"])
 
 
+def test_runs_that_weigh_rows_differently_are_compared_by_the_first_ones_weights(feed, job,
+                                                                                 tmp_path):
+    kept = read_predictions(feed.runs[1] / "predictions.parquet")
+    weights = np.linspace(0.1, 3, len(kept.labels)).astype(np.float32)
+    weighted = tmp_path / "weighted"
+    shutil.copytree(feed.runs[1], weighted)
+    write_predictions(weighted / "predictions.parquet", replace(kept, weights=weights))
+    plain = feed.runs[0]
+    for order, expected in (((weighted, plain), weights), ((plain, weighted), None)):
+        assert job(f"runs=[{order[0]},{order[1]}]", "comparison.resamples=100")[0] == 0
+        report = newest(feed, "compare")[1]
+        assert any(f"weights of {order[0]}" in note for note in report["notes"])
+        assert report["comparison"]["weighted"] == (expected is not None)
+        for row in report["comparison"]["metrics"]:
+            one = read_predictions(order[row["system"] == "B"] / "predictions.parquet")
+            assert row["auc"]["mean"] == pytest.approx(
+                auc(one.labels, one.logits[row["tower"]], expected))
+
+
 def test_runs_of_other_test_rows_are_refused_by_name(feed, job, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(feed.runs[0], other)
