@@ -47,7 +47,7 @@ def main(config: DictConfig) -> None:
                 sections["importance"] = field_importance(
                     loaded.model, loaded.best, loaded.examples, loaded.examples.split.test,
                     [TEACHER, *sections["students"]])
-            write_report(
+        write_report(
             folder,
             {"job": "evaluate", "status": "done", "run": run, **record.about, **sections,
              "published": trained["published"]},
