@@ -189,6 +189,17 @@ def lock(path: Path, *, wait: bool | float) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Wait for an exclusive lock on a folder itself; the kernel releases it if the process dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _acquire(descriptor, True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _acquire(descriptor: int, wait: bool | float) -> None:
     if wait is True:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

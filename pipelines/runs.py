@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import glob
 import hashlib
@@ -15,7 +16,7 @@ import yaml
 
 from dualdnn.config import parse
 from dualdnn.errors import ConfigError
-from dualdnn.storage import atomic_file
+from dualdnn.storage import atomic_file, lock_folder, remove_leftovers
 from dualdnn.tracking import default_uri
 from pipelines.settings import PathSettings, TrackingSettings
 
@@ -34,18 +35,26 @@ def new_run(outputs: Path, job: str, config: Mapping[str, Any]) -> Path:
     """Make a run folder with its `config.yaml`; two jobs in one second get two folders."""
     parent = outputs / job
     parent.mkdir(parents=True, exist_ok=True)
-    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
-    number = 1
-    while True:
-        folder = parent / (stamp if number == 1 else f"{stamp}-{number}")
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:
+    with lock_folder(parent):
+        _remove_stillborn(parent)
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+        folder, number = parent / stamp, 1
+        while folder.exists():
             number += 1
-    with atomic_file(folder / "config.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
+            folder = parent / f"{stamp}-{number}"
+        folder.mkdir()
+        with atomic_file(folder / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf-8")
     return folder
+
+
+def _remove_stillborn(parent: Path) -> None:
+    """Delete run folders of jobs that were killed before their `config.yaml` was there."""
+    for folder in parent.iterdir():
+        if _STAMP.match(folder.name) and not (folder / "config.yaml").exists():
+            remove_leftovers(folder)
+            with contextlib.suppress(OSError):  # it holds something, or is no folder
+                folder.rmdir()
 
 
 def _stored_config(run: Path) -> dict[str, Any]:

@@ -46,6 +46,22 @@ def test_folders_of_one_second_count_on(outputs, settings):
         assert re.match(r"\d{8}T\d{6}Z(-\d+)?$", folder.name)
 
 
+def test_what_a_kill_left_before_there_was_a_run_is_removed(outputs, settings):
+    run = new_run(outputs, "train", settings)
+    (run / ".tmp-report.json-1-a").write_text("of a job that goes on")
+    empty, half = (run.with_name(f"20240101T00000{i}Z") for i in range(2))
+    others = run.with_name("notes"), run.with_name("20240101T000002Z")
+    for folder in (empty, half, *others):
+        folder.mkdir()
+    (half / ".tmp-config.yaml-9865-fb37416c").write_text("seed:")
+    (others[1] / "weights").write_text("somebody's")
+    new_run(outputs, "train", settings)
+    assert not empty.exists()
+    assert not half.exists()
+    assert all(folder.exists() for folder in others)
+    assert (run / ".tmp-report.json-1-a").exists()
+
+
 def test_without_resume_and_reuse_every_run_is_new(outputs, settings):
     a_run(outputs, settings, "done")
     a_run(outputs, settings, "failed")
