@@ -5,6 +5,7 @@ import dualdnn  # noqa: F401, I001  (first: it selects the Keras API)
 import dataclasses
 import datetime
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from dualdnn.data.examples import open_examples
+from dualdnn.data.examples import Negatives, open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.window import ChosenDays, TimeFraction
 from dualdnn.distillation.objective import Objective
@@ -26,7 +27,7 @@ from dualdnn.training.measure import measure, score_with_best
 from dualdnn.training.settings import TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
 from pipelines.challenge import holdout_of
-from pipelines.daily_steps import as_learned, learned_notes
+from pipelines.daily_steps import as_learned, learned_notes, space_of
 from tests.tiny_run import build_model, build_trainer
 
 ROWS, ITEMS = 12_000, 8
@@ -135,10 +136,10 @@ def test_a_fine_tune_at_another_rate_stays_calibrated(tmp_path):
     learner.train(first, settings, seed=1, folder=tmp_path / "first")
     notes = learned_notes(first, first.split.train, {})
     newest, growth = learner.open_newest(**where, window=ChosenDays(train=days[1:2]))
-    newest = as_learned(newest, notes)
+    newest = as_learned(newest, Negatives(*notes["negatives"]))
     learner.fine_tune(newest, growth, settings, seed=1, folder=tmp_path / "second")
     later = as_learned(open_examples(**where, window=ChosenDays(train=[], test=days[2:]),
-                                     row_map=learner.row_map), notes)
+                                     row_map=learner.row_map), newest.learned_space)
     assert later.negative_rate == newest.negative_rate == pytest.approx(0.5)
     scores = learner.score(later, later.split.test)
     for tower in (TEACHER, "s0"):
@@ -229,16 +230,31 @@ def test_the_correction_is_that_of_the_training_from_scratch(sampled):
     notes = learned_notes(examples, index, {})
     # A fine-tune at a tenth of the rate: its negatives count ten times as much instead.
     tenth = dataclasses.replace(examples, sampling_rates=examples.sampling_rates / 10)
-    tuned = as_learned(tenth, notes)
+    tuned = as_learned(tenth, Negatives(*notes["negatives"]))
     assert tuned.negative_rate == examples.negative_rate
-    assert as_learned(tenth, learned_notes(tuned, index, {}, notes)).negative_rate == (
-        examples.negative_rate)
+    later = learned_notes(tuned, index, {}, notes)
+    assert later["negatives"] == notes["negatives"]
     negative = examples.labels[index] == 0
     np.testing.assert_allclose(tuned.loss_weights(index)[negative],
                                10 * examples.loss_weights(index)[negative], rtol=1e-6)
     np.testing.assert_allclose(tuned.batch(index).weights, tuned.loss_weights(index), rtol=1e-6)
-    # The notes of an earlier release say nothing: the rows at hand do.
-    assert as_learned(examples, {}).negative_rate == examples.negative_rate
+    # Nor does a number in the schema say what a version was trained with, nor a log without rates.
+    fixed = dataclasses.replace(tuned, schema=schema_of(0.05, None))
+    assert fixed.negative_rate == examples.negative_rate
+    complete = dataclasses.replace(tuned, sampling_rates=None)
+    assert complete.negative_rate == examples.negative_rate
+    assert set(complete.loss_weights(index)) == {1.0, examples.negative_rate}
+
+
+def test_a_version_that_noted_no_negatives_is_of_the_rate_of_its_manifest(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"sampling_rate": 0.25, "sha256": {}}))
+
+    def standing(**about):
+        return SimpleNamespace(student=None, stored=SimpleNamespace(about=about), path=tmp_path)
+
+    for about in ({}, {"negatives": [0.0, 0.0]}):
+        assert space_of(standing(**about)) == (0.25, 1.0)
+    assert space_of(standing(negatives=[5.0, 50.0])) == (5.0, 50.0)
 
 
 def test_rows_of_another_rate_weigh_what_they_would_among_the_learned(sampled):
