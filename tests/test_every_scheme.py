@@ -22,8 +22,8 @@ EXTRA = ["item", "hour", "seen", "city", "price", "cover", "item_vec", "tuned_ve
 TWO_STAGE = SCHEMES["two_stage"].masked(EVERYTHING)
 ROCKET = SCHEMES["rocket_launching"].masked(EVERYTHING)
 # By tower of the model below its scheme.
-STUDENTS = {"s0": "co_training", "late0": "two_stage", "own": "two_stage_own_embedding",
-            "extra": "feature_transfer", "alone": "alone"}
+STUDENTS = {"s0": "co_training", "late0": "two_stage", "late1": "two_stage_hints",
+            "own": "two_stage_own_embedding", "extra": "feature_transfer", "alone": "alone"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,7 +45,8 @@ def examples(feed, key):
 
 def model_of(examples, **changes):
     return build_model(examples, [EVERYTHING], **{
-        "alone": True, "late": [TWO_STAGE], "late_own": TWO_STAGE, "extra": EXTRA, **changes})
+        "alone": True, "late": [TWO_STAGE, EVERYTHING], "late_own": TWO_STAGE,
+        "extra": EXTRA, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -78,12 +79,12 @@ def changed_by(examples, folder, objective, towers, **model):
 
 
 @pytest.mark.parametrize(("tower", "changed"), [
-    ("s0", {"s0"}), ("late0", {"late0"}), ("own", {"own", "embedding own"}),
+    ("s0", {"s0"}), ("late0", {"late0"}), ("late1", {"late1"}), ("own", {"own", "embedding own"}),
     ("extra", {"extra", "embedding extra"}), ("alone", {"alone", "embedding alone"}),
 ])
 def test_what_a_step_of_one_student_changes(examples, tmp_path, tower, changed):
-    found, _ = changed_by(examples, tmp_path, EVERYTHING, [tower], alone=True, late=[TWO_STAGE],
-                          late_own=TWO_STAGE, extra=EXTRA)
+    found, _ = changed_by(examples, tmp_path, EVERYTHING, [tower], alone=True,
+                          late=[TWO_STAGE, EVERYTHING], late_own=TWO_STAGE, extra=EXTRA)
     assert found == changed
 
 

@@ -131,7 +131,9 @@ SCHEMES: Mapping[str, Scheme] = {scheme.name: scheme for scheme in (
     # Hinton et al. 2015 (arXiv:1503.02531) on the embedding of the finished teacher.
     Scheme(name="two_stage", after_teacher=True, parts=_LOGITS,
            instead={"soft_label_weight": 1.0}),
-    # The same without anything of the teacher's but its answers.
+    # FitNets (Romero et al. 2015, arXiv:1412.6550), the hints beside the rest instead of before it.
+    Scheme(name="two_stage_hints", after_teacher=True),
+    # Two stages without anything of the teacher's but its answers.
     Scheme(name="two_stage_own_embedding", reads=OWN, after_teacher=True, parts=_LOGITS,
            instead={"soft_label_weight": 1.0}, tuned_as="teacher"),
     # Feature transfer of Baidu's CTR 3.0: the finished teacher's embedding stays frozen, fields

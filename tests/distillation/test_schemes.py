@@ -17,6 +17,7 @@ EVERYTHING = Objective(
 HAVE = {
     "co_training": {"label", "soft_label", "logit", "hint"},
     "two_stage": {"label", "soft_label", "logit"},
+    "two_stage_hints": {"label", "soft_label", "logit", "hint"},
     "two_stage_own_embedding": {"label", "soft_label", "logit"},
     "feature_transfer": {"label"},
     "rocket_launching": {"label", "logit"},
@@ -27,7 +28,8 @@ HAVE = {
 def test_every_scheme_says_what_it_has():
     assert {name: set(scheme.parts) for name, scheme in SCHEMES.items()} == HAVE
     late = {name for name, scheme in SCHEMES.items() if scheme.after_teacher}
-    assert late == {"two_stage", "two_stage_own_embedding", "feature_transfer"}
+    assert late == {"two_stage", "two_stage_hints", "two_stage_own_embedding",
+                    "feature_transfer"}
     assert {n for n, scheme in SCHEMES.items() if scheme.reads == "own"} == {
         "two_stage_own_embedding", "alone"}
     assert {n for n, scheme in SCHEMES.items() if scheme.tuned_as == "teacher"} == {
@@ -51,8 +53,9 @@ def test_a_scheme_masks_the_parts_that_it_lacks_and_leaves_the_others(name):
     assert scheme.mistakes(EVERYTHING, {}, "d") == []
 
 
-def test_co_training_leaves_an_objective_as_it_is():
-    assert SCHEMES["co_training"].masked(EVERYTHING) == EVERYTHING
+@pytest.mark.parametrize("name", ["co_training", "two_stage_hints"])
+def test_a_scheme_that_has_every_part_leaves_an_objective_as_it_is(name):
+    assert SCHEMES[name].masked(EVERYTHING) == EVERYTHING
 
 
 def test_where_a_mask_leaves_nothing_to_listen_to_the_schemes_own_way_stands_in():

@@ -109,8 +109,9 @@ MISTAKES = [
     ("controls=alone", "controls must be a list out of alone, shared_label_only, got 'alone'."),
     ("controls=[alone,alone]", "controls lists a name twice: alone, alone."),
     # --- schemes ---
-    ("scheme=two_stages", "scheme must be one of co_training, two_stage, two_stage_own_embedding, "
-                          "feature_transfer, rocket_launching, alone, got 'two_stages'."),
+    ("scheme=two_stages", "scheme must be one of co_training, two_stage, two_stage_hints, "
+                          "two_stage_own_embedding, feature_transfer, rocket_launching, alone, "
+                          "got 'two_stages'."),
     ("scheme=null", "scheme must be one of co_training, two_stage,"),
     ("student.scheme=none", "student/light.scheme must be one of co_training, two_stage,"),
     ("student.scheme=[alone]", "student/light.scheme must be one of co_training, two_stage,"),
@@ -389,8 +390,9 @@ def test_who_learns_a_whole_embedding_is_tuned_as_the_teacher_is(scheme):
     assert own.students[0].optimizer.learning_rate == 0.125
 
 
-@pytest.mark.parametrize("scheme", ["co_training", "two_stage", "two_stage_own_embedding",
-                                    "feature_transfer", "rocket_launching", "alone"])
+@pytest.mark.parametrize("scheme", ["co_training", "two_stage", "two_stage_hints",
+                                    "two_stage_own_embedding", "feature_transfer",
+                                    "rocket_launching", "alone"])
 @pytest.mark.parametrize("distillation", ["soft_labels_and_hints", "soft_labels", "logits",
                                           "labels_only"])
 def test_a_scheme_of_the_run_goes_with_any_distillation_and_controls(scheme, distillation):
