@@ -87,9 +87,11 @@ def test_towers_take_from_the_pool_what_they_do_not_say():
                    "+teacher.towers.small={hidden_units: [3], embedding: own, linear: false}",
                    "+teacher.towers.like_the_pool={}", "teacher.hint_from=small").teacher
     assert list(plan.towers) == ["xdeepfm", "dcn_v2", "deepfm", "small", "like_the_pool"]
-    small, like = plan.towers["small"].network, plan.towers["like_the_pool"].network
+    small = plan.towers["small"].network
     assert (tuple(small.hidden_units), small.dropout, small.linear) == ((3,), 0.25, False)
-    assert (tuple(like.hidden_units), like.dropout, like.linear) == ((7, 5), 0.25, True)
+    for name in ("xdeepfm", "dcn_v2", "deepfm", "like_the_pool"):
+        like = plan.towers[name].network
+        assert (tuple(like.hidden_units), like.dropout, like.linear) == ((7, 5), 0.25, True)
     assert plan.own_embeddings == {"small": False}
     assert tuple(plan.hidden_units) == (3,)
 
