@@ -30,7 +30,7 @@ endef
 # python -m benchmarks.quality.peers --help.
 TWEETINGS ?=
 TABLES := benchmarks.training.throughput benchmarks.quality.feed_table \
-	benchmarks.quality.hint_ablation benchmarks.data.readers benchmarks.data.encoding benchmarks.data.simulator benchmarks.data.large_feed \
+	benchmarks.quality.hint_ablation benchmarks.quality.few_rows_hints benchmarks.data.readers benchmarks.data.encoding benchmarks.data.simulator benchmarks.data.large_feed \
 	benchmarks.daily.encode_one_day benchmarks.daily.two_hundred_days
 
 .PHONY: run test prove lint lock venv
