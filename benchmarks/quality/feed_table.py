@@ -18,7 +18,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.quality.in_process import best_logits, open_data, train
+from benchmarks.quality.in_process import best_logits, feed_overrides, open_data, train
 from dualdnn.data.simulator.formula import REGIMES
 from dualdnn.data.simulator.settings import FeedSettings
 from dualdnn.evaluation.feed_references import feed_references
@@ -51,8 +51,7 @@ def draw(measured: Mapping[str, Mapping[str, float]], path: Path) -> None:
 
 def show(regime: str, rows: int, seed: int, state: str) -> dict[str, float]:
     """Train on one regime and print a table; AUC by reference and tower."""
-    overrides = ["data=simulated_feed", f"data.source.regime={regime}",
-                 f"data.source.rows={rows}", "window=rolling", "window.valid_days=2",
+    overrides = [*feed_overrides(regime, rows), "window=rolling", "window.valid_days=2",
                  f"paths.state={state}", "controls=[alone]", f"seed={seed}"]
     plan, examples = open_data(overrides)
     if not isinstance(plan.source, FeedSettings):

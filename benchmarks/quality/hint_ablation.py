@@ -34,7 +34,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.in_process import best_logits, open_data, train_plan
+from benchmarks.quality.in_process import best_logits, feed_overrides, open_data, train_plan
 from dualdnn.data.simulator.formula import REGIMES
 from dualdnn.errors import DataError
 from dualdnn.evaluation.comparison_tables import interval_text, p_text
@@ -50,7 +50,6 @@ from dualdnn.evaluation.paired import (
 TEACHER = "teacher"
 _METRICS = ("auc", "log_loss")
 VALID_DAYS, TEST_DAYS = 2, 3
-_ROWS_A_USER, _ROWS_A_NEW_ITEM = 100, 4000
 _LAST, _ALL = ((-1, -1),), ((0, 0), (1, 1))
 WIDTHS = {"light": (128, 64), "units16": (16,), "units8": (8,)}
 # The teacher's first layer is a hint for the middle of it.
@@ -177,9 +176,7 @@ class Ablation:
 def overrides_of(*, regime: str, rows: int, train_days: int, state: str) -> list[str]:
     """The configuration of one regime and size; other settings are the defaults of conf/."""
     return [
-        "data=simulated_feed", f"data.source.regime={regime}", f"data.source.rows={rows}",
-        f"data.source.users={max(rows // _ROWS_A_USER, 2)}",
-        f"data.source.new_items_a_day={max(rows // _ROWS_A_NEW_ITEM, 1)}", "window=rolling",
+        *feed_overrides(regime, rows), "window=rolling",
         f"window.days={train_days + VALID_DAYS}", f"window.valid_days={VALID_DAYS}",
         f"window.holdout_days={TEST_DAYS}", f"paths.state={state}",
     ]

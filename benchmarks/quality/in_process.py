@@ -22,6 +22,15 @@ from pipelines.plan import Plan, plan_from
 
 _CONF = str(Path(__file__).resolve().parents[2] / "conf")
 Students = Mapping[str, Mapping[str, Any]]
+# Of the default feed.
+_ROWS_A_USER, _ROWS_A_NEW_ITEM = 100, 4000
+
+
+def feed_overrides(regime: str, rows: int) -> list[str]:
+    """A simulated feed with as many rows a user and an item as the default one has."""
+    return ["data=simulated_feed", f"data.source.regime={regime}", f"data.source.rows={rows}",
+            f"data.source.users={max(rows // _ROWS_A_USER, 2)}",
+            f"data.source.new_items_a_day={max(rows // _ROWS_A_NEW_ITEM, 1)}"]
 
 
 def checked_plan(overrides: Sequence[str],
