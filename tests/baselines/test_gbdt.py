@@ -107,6 +107,17 @@ def test_sample_weights_count(examples, features, trees, tmp_path):
     assert other.logits(given).mean() > trees.logits(given).mean() + 0.5
 
 
+def test_the_scale_of_sample_weights_does_not_count(examples, features, tmp_path):
+    # LightGBM's limits on leaves are in units of weight: of light rows it would grow other trees.
+    # A power of two leaves every digit of a weight as it is.
+    weights = 0.5 + np.random.default_rng(2).random(len(examples.labels), np.float32)
+    one, light = (fit_trees(replace(examples, weights=scale * weights), features, SETTINGS,
+                            seed=1, folder=tmp_path / str(scale))
+                  for scale in (np.float32(1), np.float32(2**-10)))
+    assert one.count > 1
+    assert light.digest() == one.digest()
+
+
 def test_leaves_become_fields(examples, features, trees, tmp_path):
     leafed = with_leaves(examples, trees, features, tmp_path)
     new = leafed.schema.fields[len(examples.schema.fields):]

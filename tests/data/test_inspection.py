@@ -60,7 +60,7 @@ def clean_log(seed=3, days=DAYS, rows=ROWS):
     return log
 
 
-def inspected(folder, log, fields=FIELDS, skip=(), **settings):
+def inspected(folder, log, fields=FIELDS, skip=(), group=None, **settings):
     """The report of a log, by day from FIRST on; `skip` leaves days out."""
     lake = Lake(folder / "lake")
     for number in np.unique(log["day"]):
@@ -78,7 +78,7 @@ def inspected(folder, log, fields=FIELDS, skip=(), **settings):
             path.mkdir(parents=True)
             pq.write_table(pa.table(columns), path / "part.parquet")
     schema = schema_from_dict({"name": "feed", "label": "click", "timestamp": "ts",
-                               "fields": list(fields)})
+                               "group": group, "fields": list(fields)})
     days = encode_days(lake, lake.days(), schema, folder / "state")
     report = inspect_days(days, schema, InspectionSettings(**settings))
     json.dumps(report, allow_nan=False)  # plain values, and none that JSON does not know
@@ -323,6 +323,17 @@ def test_a_broken_day_is_named(tmp_path, change, expected, words):
         if (one["kind"], one.get("field")) in expected:
             assert str(NINTH) in one["sentence"]
     assert any(words in one["sentence"] for one in report["findings"])
+
+
+def test_rows_without_a_group_are_groups_of_their_own(tmp_path):
+    log = broken_day(_age_in_months)
+    session = np.array([f"s{i}" for i in range(DAYS * ROWS)], object)
+    log["session"] = np.where(np.arange(DAYS * ROWS) % 2, session, None)
+    some = inspected(tmp_path / "some", log, group="session")
+    # A single group a day would be worth one row, on which no day can be judged.
+    assert kinds(some) == {("drift_of_a_day", "age")}
+    every = inspected(tmp_path / "every", {**log, "session": session}, group="session")
+    assert (some["fields"], some["findings"]) == (every["fields"], every["findings"])
 
 
 @pytest.mark.parametrize(("column", "values", "kind"), [
