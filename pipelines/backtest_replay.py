@@ -76,7 +76,7 @@ class Replay:
         for number, one in enumerate(scored):
             path = day_path(self.run / "days", strategy, one.day)
             if path.exists():
-                done[one.day] = read_day(path)
+                done[one.day] = self._finished(path)
                 current = False
                 continue
             began, cores = time.monotonic(), core_seconds()
@@ -95,6 +95,20 @@ class Replay:
             self._tell(strategy, one.day, done[one.day])
         shutil.rmtree(self.run / "states" / strategy, ignore_errors=True)
         return done
+
+    def _finished(self, path: Path) -> DayResult:
+        """The result of a day that an earlier try has scored.
+
+        Raises:
+            DataError: the file is damaged, or of an earlier release: that kept no weights, and
+                scores of the negatives that were sampled.
+        """
+        result, schema = read_day(path), self.plan.towers.schema
+        if result.weights is None and (schema.weight or schema.sampling_rate not in (None, 1.0)):
+            raise DataError(f"{path} was scored by an earlier release, which weighed all rows "
+                            f"alike. Delete {path.parent}, and the same command plays this "
+                            "strategy again.")
+        return result
 
     def _tell(self, strategy: str, day: datetime.date, result: DayResult) -> None:
         self.console.print(f"{strategy} {day}: {len(result.labels):,} rows, "
@@ -134,15 +148,16 @@ class Replay:
         """
         one, folder = until[-1], self.run / "states" / strategy
         stored = open_state(folder) if folder.is_dir() else None
-        learned = stored.about["day"] if stored else None
+        # One of an earlier release does not say what its scores are corrected by.
+        learned = stored.about["day"] if stored and "negatives" in stored.about else None
         trained = [str(other.day) for other in until[:-1] if other.trainings]
         is_done = learned == str(one.day)  # learned, but not scored
         if not is_done and one.trainings and one.trainings[0].from_scratch:
             return one.trainings, 0.0
-        if stored is None or "negatives" not in stored.about or not (
-                is_done or learned in trained[-1:]):
+        if stored is None or not (is_done or learned in trained[-1:]):
+            got = learned or ("one of an earlier release" if stored else "none")
             raise DataError(f"{folder} must hold the training state that {one.day} goes on from, "
-                            f"got {learned or 'none'}. Delete {self.run / 'days' / strategy}, and "
+                            f"got {got}. Delete {self.run / 'days' / strategy}, and "
                             "the same command plays this strategy again.")
         self._tables_of(stored.row_map, stored.size).load(stored)
         self._space = Negatives(*stored.about["negatives"])

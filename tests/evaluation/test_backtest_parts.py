@@ -222,6 +222,17 @@ def test_strategies_of_different_rows_are_not_compared(rng):
         differences({"one": pooled(days), "other": pooled(other)}, ["one"], seed=1)
 
 
+@pytest.mark.parametrize("name", ["weights", "groups", "teacher"])
+def test_days_of_which_less_is_known_are_not_pooled_with_others(rng, name):
+    days = {START + DAY * i: result(rng, weights=rng.random(200), teacher=rng.normal(size=200))
+            for i in range(2)}
+    days[START] = replace(days[START], **{name: None})
+    with pytest.raises(DataError, match=(
+            f"some days of a strategy have {name} and others have none: .* Delete its folder in "
+            "the run, and the same command plays it again")):
+        strategy_section(days)
+
+
 def test_one_day_has_a_difference_but_no_interval(rng):
     days = {START: result(rng)}
     found = differences({"one": pooled(days), "other": pooled(days)}, ["one"], seed=1)

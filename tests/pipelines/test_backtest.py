@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -203,22 +204,28 @@ class _KilledError(Exception):
     pass
 
 
-def test_a_kill_between_learning_and_scoring_repeats_neither(played, tmp_path, monkeypatch):
-    plan = plan_of(played, "strategies=[finetune_only]")
-    ((name, scored),) = plan.schedules().items()
+def killed_before(day):
+    """`DayResult.save` of a process that ends before the result of a day is on disk."""
     save = DayResult.save
 
     def killed(self, path):
-        if path.name == "2024-01-07.npz":
+        if path.name == f"{day}.npz":
             raise _KilledError
         save(self, path)
+
+    return killed
+
+
+def test_a_kill_between_learning_and_scoring_repeats_neither(played, tmp_path, monkeypatch):
+    plan = plan_of(played, "strategies=[finetune_only]")
+    ((name, scored),) = plan.schedules().items()
 
     def play():
         return Replay(plan, tmp_path / "run", played.folder / "state", make_console()
                       ).play(name, scored)
 
     with monkeypatch.context() as patched:
-        patched.setattr(DayResult, "save", killed)
+        patched.setattr(DayResult, "save", killed_before("2024-01-07"))
         with pytest.raises(_KilledError):
             play()
     kept = tmp_path / "kept"
@@ -234,6 +241,59 @@ def test_a_kill_between_learning_and_scoring_repeats_neither(played, tmp_path, m
     (tmp_path / "run" / "days" / name / "2024-01-06.npz").unlink()
     with pytest.raises(DataError, match=r"state that 2024-01-06 goes on from, got 2024-01-07\."):
         play()
+
+
+# --- what an earlier release has left ---
+
+
+@pytest.mark.parametrize("scored_before", [1, 2])
+def test_days_that_an_earlier_release_scored_are_refused_until_they_are_deleted(
+        week, tmp_path, scored_before):
+    """Theirs are scores of the negatives that were kept, all of one weight."""
+    plan = plan_of(week, "+data.sampling_rate=0.5", "end=2024-01-06",
+                   "strategies=[logistic_regression]")
+    ((name, scored),) = plan.schedules().items()
+
+    def play():
+        return Replay(plan, tmp_path, week.folder / "state", make_console()).play(name, scored)
+
+    whole, folder = play(), tmp_path / "days" / name
+    for day in list(whole)[:scored_before]:
+        replace(whole[day], weights=None).save(folder / f"{day}.npz")
+    with pytest.raises(DataError, match=(
+            rf"2024-01-05\.npz was scored by an earlier release.* Delete {folder}, and the same "
+            r"command plays this strategy again\.$")):
+        play()
+    shutil.rmtree(folder)
+    for day, found in play().items():
+        np.testing.assert_array_equal(found.student, whole[day].student)
+        np.testing.assert_array_equal(found.weights, whole[day].weights)
+
+
+def test_a_state_that_an_earlier_release_left_is_refused_until_its_days_are_deleted(
+        week, tmp_path, monkeypatch):
+    """It has not noted what its scores are corrected by."""
+    plan = plan_of(week, "strategies=[frozen]", "end=2024-01-06")
+    ((name, scored),) = plan.schedules().items()
+
+    def play():
+        return Replay(plan, tmp_path, week.folder / "state", make_console()).play(name, scored)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DayResult, "save", killed_before("2024-01-06"))
+        with pytest.raises(_KilledError):
+            play()
+    about = tmp_path / "states" / name / "weights" / "state.json"
+    noted = json.loads(about.read_text())
+    about.write_text(json.dumps({key: noted[key] for key in noted if key != "negatives"}))
+    folder = tmp_path / "days" / name
+    with pytest.raises(DataError, match=(
+            rf"2024-01-06 goes on from, got one of an earlier release\. Delete {folder}, and the "
+            r"same command plays this strategy again\.$")):
+        play()
+    shutil.rmtree(folder)
+    # The first day is learned again: the state, which is that of this day, does not stand for it.
+    assert [one.seconds > 0 for one in play().values()] == [True, False]
 
 
 # --- what is refused ---
