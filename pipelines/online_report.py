@@ -40,7 +40,7 @@ class OnlineReport:
         earlier = read_report(record.run).get("online", {})
         self.refused: dict[str, str] = earlier.pop("refused_files", {})
         self.counts: dict[str, Any] = {"files": 0, "rows": 0, "published": [], "rejected": 0,
-                                       "restarts": 0, **earlier}
+                                       "restarts": 0, "left_out_files": 0, **earlier}
 
     def add(self, name: str, scored: ScoredRows) -> None:
         """Count a file; what was first said about its rows is kept, however often it is read."""
@@ -56,14 +56,15 @@ class OnlineReport:
         # An earlier release kept neither weights nor scores as served: its files are left out
         # where there are any of either.
         weighted = any(part.weights is not None for part in parts)
-        parts = [part for part in parts if (part.weights is not None) == weighted]
-        return results_by_day(joined(parts)) if parts else {}
+        kept = [part for part in parts if (part.weights is not None) == weighted]
+        self.counts["left_out_files"] = len(parts) - len(kept)
+        return results_by_day(joined(kept)) if kept else {}
 
     def write(self, status: str, cost: Mapping[str, float], seed: int) -> dict[str, Any]:
         """Write report.json; of a run that is done, with intervals, days and a picture."""
+        found = self.results()
         values: dict[str, Any] = {"online": {**self.counts, "refused_files": self.refused},
                                   "cost": dict(cost)}
-        found = self.results()
         if found:
             values["strategies"] = {name: strategy_section(days) for name, days in found.items()}
             rows = [row for name, days in found.items() for row in day_rows(name, days)]
@@ -121,6 +122,9 @@ def show_online(console: Console, run: Path, report: Mapping[str, Any]) -> None:
     console.print(f"{counts['files']:,} files, {counts['rows']:,} rows learned; "
                   f"{len(counts['published'])} versions published, {counts['rejected']} rejected, "
                   f"{counts['restarts']} new beginnings", soft_wrap=True)
+    if counts["left_out_files"]:
+        console.print(f"{counts['left_out_files']:,} files were scored by an earlier release, "
+                      "without weights: their rows are not among those above.", soft_wrap=True)
     console.print(f"report    {run / 'report.json'}", soft_wrap=True)
 
 

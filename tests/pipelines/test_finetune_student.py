@@ -8,6 +8,7 @@ import shutil
 import sys
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -282,6 +283,20 @@ def test_files_that_are_gone_are_forgotten(feed, run):
     assert run(*FOLLOW)[0] == 0
     assert list(overlay_of(feed).about["files"]) == ["2024-01-13-0.parquet"]
     assert version_numbers(feed.exported)[-1] == champion_of(feed.exported).version
+
+
+def test_rows_of_one_class_are_learned_and_reported_without_an_auc(feed, run):
+    drop(feed, 9, 0, of=1, name="2024-01-14-0.parquet",
+         change=lambda table: future(5)(table.filter(pc.equal(table["click"], 0))))
+    code, out, last = run(*FOLLOW)
+    assert (code, last) == (0, ""), out
+    report = feed.newest_report("finetune")
+    (day,) = (one for one in report["days"] if one["strategy"] == "online")
+    assert day["day"] == "2024-01-14"
+    assert report["online"]["rows"] == day["rows"] > 0
+    for section in (day, report["strategies"]["online"]):
+        assert ("auc" in section, "log_loss" in section) == (False, True)
+    assert "auc" not in report["differences"]["online"]["offline"]
 
 
 def test_a_retrain_is_compared_with_a_version_that_has_not_learned_its_holdout(feed, run):
