@@ -34,7 +34,8 @@ def student_learner(plan: DailyPlan, standing: Standing) -> StudentLearner:
         standing: the champion.
 
     Raises:
-        DataError: the champion has other fields or towers than the job.
+        DataError: the champion has other fields or towers than the job, or is of a release that did
+            not note the mean of the sample weights.
     """
     theirs = standing.plan
     different = [key for key in _OF_THE_TOWERS if theirs.settings[key] != plan.settings[key]]
@@ -48,6 +49,11 @@ def student_learner(plan: DailyPlan, standing: Standing) -> StudentLearner:
             f"version {standing.version} was trained with other values of "
             f"{', '.join(different)}, and a student alone goes on with what it has. Use the "
             "configuration of that version, or run pipelines.retrain with the new one.")
+    if plan.towers.schema.weight and "mean_weight" not in standing.stored.about:
+        raise DataError(
+            f"version {standing.offline_version} is of release 0.3, which did not note the mean of "
+            f"its `{plan.towers.schema.weight}`, so that the weights of new rows have no unit. Run "
+            "pipelines.retrain, or pipelines.finetune of both towers, first.")
     learner = new_student_learner(plan.towers, plan.student, standing.stored)
     learner.load(standing.student)
     learner.limit_averages(plan.finetune.batch_size)

@@ -12,6 +12,7 @@ from hydra import initialize_config_dir
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
 from dualdnn.data.examples import TrainingSize, open_examples
 from dualdnn.data.window import ChosenDays
+from dualdnn.errors import DataError
 from dualdnn.training.learner import open_state
 from pipelines.build import new_learner
 from pipelines.challenge import Standing
@@ -20,6 +21,7 @@ from pipelines.daily_job import DailyJob
 from pipelines.daily_plan import daily_plan_from
 from pipelines.daily_steps import going_on, keep, learned_notes, open_window
 from pipelines.present import make_console
+from pipelines.student_alone import student_learner
 from tests.daily_feed import ROWS, Feed
 from tests.pipelines.conftest import DATA
 from tests.pipelines.test_jobs import REPOSITORY
@@ -118,10 +120,25 @@ def test_another_column_of_weights_brings_its_own_unit(job_of, before, now, mean
     assert learner.train_step.size == (standing.stored.size.num_examples, pytest.approx(mean))
 
 
+def of_release_0_3(standing):
+    """The same champion without what later releases noted."""
+    about = {key: value for key, value in standing.stored.about.items() if key != "mean_weight"}
+    return replace(standing, stored=replace(standing.stored, about=about))
+
+
 def test_a_state_of_an_earlier_release_takes_the_unit_of_the_rows_at_hand(job_of):
     job = job_of("+data.weight=weight")
-    standing = standing_of(job)
-    about = {key: value for key, value in standing.stored.about.items() if key != "mean_weight"}
-    standing = replace(standing, stored=replace(standing.stored, about=about))
-    learner, _ = going_on(job, standing, WINDOW)
+    learner, _ = going_on(job, of_release_0_3(standing_of(job)), WINDOW)
     assert learner.train_step.size.mean_weight == 20
+
+
+def test_a_student_alone_does_not_guess_the_unit_of_an_earlier_release(job_of):
+    """It has too few rows at hand, and a wrong unit would scale every step."""
+    job = job_of("+data.weight=weight")
+    standing = standing_of(job)
+    assert student_learner(job.plan, standing).train_step.size.mean_weight == 2
+    with pytest.raises(DataError, match=r"version 1 is of release 0\.3, .* its `weight`"):
+        student_learner(job.plan, of_release_0_3(standing))
+    plain = job_of()
+    size = student_learner(plain.plan, of_release_0_3(standing_of(plain))).train_step.size
+    assert size.mean_weight == 1
