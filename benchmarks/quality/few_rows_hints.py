@@ -8,7 +8,7 @@ embedding, but only some hundreds or thousands of rows on which it hears the tea
 one number about a row, a hidden layer of 128 units says 128 (FitNets, Romero et al. 2015).
 Students of one pass (scheme two_stage_hints) read the very same embedding and the very same rows,
 drawn from the training part; they stop early on the feed's validation days. The analysis stands in
-the tenth part of `scheme_analysis.md`, written down before its test rows were read.
+the eleventh part of `scheme_analysis.md`, written down before its test rows were read.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.quality.hint_ablation import (
     TEACHER,
     Ablation,
+    Arm,
     Measured,
     differences_table,
     metrics_table,
@@ -40,61 +40,19 @@ from dualdnn.training.trainer import Trainer
 from pipelines.build import build_model, build_train_step
 from pipelines.plan import Plan
 
-_LAST, _ALL = ((-1, -1),), ((0, 0), (1, 1))
 BATCH_SIZE, MOST_STEPS, PATIENCE = 64, 4000, 20
 
-
-@dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One student: what it learns from.
-
-    Attributes:
-        labels: weight of the labels.
-        soft_labels: weight of the teacher's probabilities.
-        hints: pairs (teacher layer, student layer).
-        hint_weight: of the hints.
-    """
-
-    labels: float
-    soft_labels: float
-    hints: tuple[tuple[int, int], ...] = ()
-    hint_weight: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """`labels_soft_all_10`: losses, layers and weight of the hints."""
-        parts = [*(["labels"] if self.labels else []), *(["soft"] if self.soft_labels else [])]
-        if self.hints:
-            parts += ["all" if len(self.hints) > 1 else "last", f"{self.hint_weight:g}"]
-        return "_".join(parts)
-
-    @property
-    def without_hints(self) -> Arm:
-        """The same student without hints."""
-        return Arm(labels=self.labels, soft_labels=self.soft_labels)
-
-    def config(self) -> dict[str, Any]:
-        """As a file under conf/student/ would say it."""
-        return {
-            "hidden_units": [128, 64], "activation": "relu", "dropout": 0.0, "linear": True,
-            "optimizer": {}, "scheme": "two_stage_hints",
-            "distillation": {"label_weight": self.labels, "soft_label_weight": self.soft_labels,
-                             "hints": [list(pair) for pair in self.hints],
-                             "hint_weight": self.hint_weight},
-        }
-
-
-ARMS = (
-    Arm(labels=1.0, soft_labels=0.0), Arm(labels=0.0, soft_labels=1.0),
-    Arm(labels=1.0, soft_labels=1.0),
-    Arm(labels=0.0, soft_labels=1.0, hints=_ALL, hint_weight=10.0),
-    Arm(labels=1.0, soft_labels=1.0, hints=_LAST, hint_weight=100.0),
-)
-
-
-def hint_pairs(arms: Sequence[Arm]) -> list[tuple[str, str]]:
-    """The family: each student with hints, and the same one without."""
-    return [(arm.name, arm.without_hints.name) for arm in arms if arm.hints]
+_SOFT = Arm(width="light", labels=0.0, scheme="two_stage_hints")
+_BOTH = replace(_SOFT, labels=1.0)
+ARMS = {
+    "labels": replace(_BOTH, soft_labels=0.0),
+    "soft": _SOFT,
+    "labels_soft": _BOTH,
+    "soft_all_10": replace(_SOFT, hints=((0, 0), (1, 1)), hint_weight=10.0),
+    "labels_soft_last_100": replace(_BOTH, hints=((-1, -1),), hint_weight=100.0),
+}
+# The family: each student with hints, and the same one without.
+PAIRS = (("soft_all_10", "soft"), ("labels_soft_last_100", "labels_soft"))
 
 
 def few_rows(examples: Examples, size: int, seed: int) -> Examples:
@@ -124,12 +82,12 @@ def train_students(plan: Plan, examples: Examples, teacher: BestWeights) -> Trai
     return trainer
 
 
-def run(arms: Sequence[Arm], *, regime: str, rows: int, sizes: Sequence[int], seeds: int,
+def run(arms: Mapping[str, Arm], *, regime: str, rows: int, sizes: Sequence[int], seeds: int,
         feed_seed: int, state: str = "state", part: str = "test") -> Mapping[int, Ablation]:
     """By number of rows that the students have, what every tower says about a part.
 
     Args:
-        arms: students.
+        arms: students by name.
         regime: of the feed.
         rows: of its 31 days.
         sizes: numbers of rows that the students learn from.
@@ -138,7 +96,7 @@ def run(arms: Sequence[Arm], *, regime: str, rows: int, sizes: Sequence[int], se
         state: where the feed and its encoded days are kept.
         part: `test`, or `valid` to try settings.
     """
-    students = {arm.name: arm.config() for arm in arms}
+    students = {name: arm.config() for name, arm in arms.items()}
     by_size: dict[int, list[dict[str, np.ndarray]]] = {size: [] for size in sizes}
     for seed in range(1, seeds + 1):
         plan, examples = open_data(
@@ -175,7 +133,7 @@ def main() -> None:
         print(f"\n### {given.regime}, {given.rows} rows, students of {size} rows, seeds 1 to "
               f"{given.seeds}: {len(ablation.labels)} test rows of {measured.users} users\n\n"
               f"{metrics_table(measured.metrics())}\n\n"
-              f"{differences_table(measured.differences(hint_pairs(ARMS)))}", flush=True)
+              f"{differences_table(measured.differences(PAIRS))}", flush=True)
 
 
 if __name__ == "__main__":

@@ -58,21 +58,25 @@ DEEP, _DEEP_ALL = {"deep16": (16, 16, 16, 16)}, ((0, 1), (1, 3))
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One student: its network and what it learns from, beside the labels.
+    """One student: its network and what it learns from.
 
     Attributes:
         width: key of the hidden layers' widths.
+        labels: weight of the labels.
         soft_labels: weight of the teacher's probabilities.
         hints: pairs (teacher layer, student layer).
         hint_weight: of the hints.
         hint_loss: `mse` or `cosine`.
+        scheme: how it meets the teacher; None for co_training.
     """
 
     width: str
+    labels: float = 1.0
     soft_labels: float = 1.0
     hints: tuple[tuple[int, int], ...] = ()
     hint_weight: float = 0.0
     hint_loss: str = "mse"
+    scheme: str | None = None
 
     @property
     def name(self) -> str:
@@ -93,8 +97,8 @@ class Arm:
         """As a file under conf/student/ would say it."""
         return {
             "hidden_units": list({**WIDTHS, **DEEP}[self.width]), "activation": "relu",
-            "dropout": 0.0, "linear": True, "optimizer": {},
-            "distillation": {"soft_label_weight": self.soft_labels,
+            "dropout": 0.0, "linear": True, "optimizer": {}, "scheme": self.scheme,
+            "distillation": {"label_weight": self.labels, "soft_label_weight": self.soft_labels,
                              "hints": [list(pair) for pair in self.hints],
                              "hint_weight": self.hint_weight, "hint_loss": self.hint_loss},
         }

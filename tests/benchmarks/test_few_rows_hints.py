@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import few_rows_hints
-from benchmarks.quality.few_rows_hints import ARMS, few_rows, hint_pairs, train_students
+from benchmarks.quality.few_rows_hints import ARMS, PAIRS, few_rows, train_students
 from benchmarks.quality.hint_ablation import TEACHER, overrides_of
 from benchmarks.quality.in_process import best_logits, open_data, train_plan
 from dualdnn.training.scoring import Scorer
@@ -19,7 +19,7 @@ def opened(tmp_path_factory):
                                     state=str(state)),
                       "controls=[]", "training.epochs=1", "teacher=plain",
                       "teacher.hidden_units=[8,4]"],
-                     {arm.name: arm.config() for arm in ARMS})
+                     {name: arm.config() for name, arm in ARMS.items()})
 
 
 def test_arms_are_students_of_a_finished_teacher_and_pairs_differ_in_hints_alone(opened):
@@ -27,12 +27,12 @@ def test_arms_are_students_of_a_finished_teacher_and_pairs_differ_in_hints_alone
     objectives = {one.name: one.objective for one in plan.students}
     assert {one.scheme.name for one in plan.students} == {"two_stage_hints"}
     assert len(objectives) == len(ARMS)
-    pairs = hint_pairs(ARMS)
-    assert pairs == [("soft_all_10", "soft"), ("labels_soft_last_100", "labels_soft")]
-    for hinted, plain in pairs:
+    for hinted, plain in PAIRS:
         assert objectives[hinted].hint_weight > 0 == objectives[plain].hint_weight
         assert replace(objectives[hinted], hints=(), hint_weight=0.0) == replace(
             objectives[plain], hints=())
+    assert {(name, one.label_weight, one.soft_label_weight) for name, one in objectives.items()
+            if not one.hint_weight} == {("labels", 1, 0), ("soft", 0, 1), ("labels_soft", 1, 1)}
 
 
 def test_few_rows_are_drawn_from_the_training_part_and_leave_the_others(opened):
@@ -57,7 +57,7 @@ def test_students_learn_from_the_best_weights_of_a_teacher_that_stays(opened, mo
     with trainer.train_step.averaged():
         heard = scorer(examples.rows[valid], [TEACHER], examples.dense[valid])[TEACHER]
     np.testing.assert_array_equal(heard, expected)
-    assert set(trainer.best.dense) == {arm.name for arm in ARMS}
+    assert set(trainer.best.dense) == set(ARMS)
     assert {state.best_step for state in trainer.progress.values()} <= set(range(1, 21))
     logits = best_logits(trainer, examples, valid)
     assert not np.array_equal(logits["soft_all_10"], logits["soft"])
