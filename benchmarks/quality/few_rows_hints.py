@@ -51,7 +51,7 @@ ARMS = {
     "soft_all_10": replace(_SOFT, hints=((0, 0), (1, 1)), hint_weight=10.0),
     "labels_soft_last_100": replace(_BOTH, hints=((-1, -1),), hint_weight=100.0),
 }
-# The family: each student with hints, and the same one without.
+# The family of a size: each student with hints, and the same one without.
 PAIRS = (("soft_all_10", "soft"), ("labels_soft_last_100", "labels_soft"))
 
 

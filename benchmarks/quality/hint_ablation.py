@@ -91,7 +91,7 @@ class Arm:
     @property
     def without_hints(self) -> Arm:
         """The same student without hints."""
-        return Arm(width=self.width, soft_labels=self.soft_labels)
+        return replace(self, hints=(), hint_weight=0.0, hint_loss="mse")
 
     def config(self) -> dict[str, Any]:
         """As a file under conf/student/ would say it."""

@@ -27,6 +27,7 @@ def test_arms_are_students_of_a_finished_teacher_and_pairs_differ_in_hints_alone
     objectives = {one.name: one.objective for one in plan.students}
     assert {one.scheme.name for one in plan.students} == {"two_stage_hints"}
     assert len(objectives) == len(ARMS)
+    assert [ARMS[hinted].without_hints for hinted, _ in PAIRS] == [ARMS[name] for _, name in PAIRS]
     for hinted, plain in PAIRS:
         assert objectives[hinted].hint_weight > 0 == objectives[plain].hint_weight
         assert replace(objectives[hinted], hints=(), hint_weight=0.0) == replace(
