@@ -146,12 +146,8 @@ def new_student_learner(plan: Plan, student: str, base: StoredState) -> StudentL
 
 def build_trainer(plan: Plan, model: DualDNN, examples: Examples, folder: Path,
                   listener: Listener | None = None) -> Trainer:
-    """The trainer of a new model; without a validation part nobody consolidates."""
-    settings = plan.training
-    if not len(examples.split.valid):
-        # Nothing could tell whether it makes a student better.
-        settings = replace(settings, consolidation_epochs=0)
+    """The trainer of a new model."""
     return Trainer(
         train_step=build_train_step(plan, model, examples.training_size), examples=examples,
-        settings=settings, seed=plan.seed, folder=folder, listener=listener,
+        settings=plan.training, seed=plan.seed, folder=folder, listener=listener,
     )

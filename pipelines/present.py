@@ -18,6 +18,7 @@ from rich.text import Text
 from dualdnn.data.examples import Examples
 from dualdnn.evaluation.results import console_table, importance_table, published_table
 from dualdnn.evaluation.student_search import choice_in_words, search_table
+from dualdnn.training.settings import TrainingSettings
 from pipelines.plan import Plan
 from pipelines.present_schemes import show_schemes
 from pipelines.runs import read_report
@@ -37,12 +38,18 @@ def show_data(console: Console, plan: Plan, examples: Examples) -> None:
         f"{examples.row_map.num_rows:,} table rows"
         + (f"; dropped {', '.join(examples.dropped_fields)}" if examples.dropped_fields else "")
     )
-    if plan.training.consolidation_epochs and not len(split.valid):
-        console.print("no validation part: every tower trains all its passes, and students do not "
-                      "consolidate, since nothing could tell whether they get better")
     if plan.feature_lag == "0":
         console.print("data.feature_lag=0: past statistics are up to the second, which assumes a "
                       "real-time feature store at serving")
+
+
+def show_passes(console: Console, settings: TrainingSettings, examples: Examples) -> None:
+    """Where there is nothing that would end a training sooner, how long it is."""
+    if len(examples.split.valid):
+        return
+    console.print("no validation part, so nothing stops early: training.epochs="
+                  f"{settings.epochs} and training.consolidation_epochs="
+                  f"{settings.consolidation_epochs} are taken in full")
 
 
 def show_requests(console: Console, answers: Sequence[Mapping[str, Any]]) -> None:

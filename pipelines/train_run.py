@@ -19,7 +19,7 @@ from pipelines.finished_members import with_finished_members
 from pipelines.gbdt import train_gbdt_baselines
 from pipelines.listen import TrainingListener
 from pipelines.plan import Plan
-from pipelines.present import show_data
+from pipelines.present import show_data, show_passes
 from pipelines.record import RunRecord, recorded
 from pipelines.references import reference_section
 from pipelines.reporting import measured_sections, promised
@@ -58,6 +58,7 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
         check_parts(examples)
     record.open(plan, examples, settings)
     show_data(console, plan, examples)
+    show_passes(console, plan.training, examples)
 
     with console.status("scoring with finished models"):
         examples = with_finished_members(plan, examples, run, Path(settings["paths"]["state"]))

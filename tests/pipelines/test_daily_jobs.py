@@ -86,6 +86,10 @@ def test_a_cycle_trains_gates_fine_tunes_and_publishes(feed, run):
     assert (report["job"], report["status"], report["as_of"]) == ("retrain", "done", "2024-01-05")
     assert (report["data"]["rows_train"], report["data"]["rows_test"]) == (4 * ROWS, ROWS)
     assert "rows_valid" not in report["data"]
+    # One pass together, then one of the student behind the teacher that has finished.
+    steps = 4 * ROWS // 40
+    assert {tower: one["best_step"] for tower, one in report["progress"].items()} == {
+        "teacher": steps, "mini": 2 * steps}
     # All of the holdout but its newest tenth is learned after it was measured.
     assert (report["finetune"]["days"], report["finetune"]["rows"]) == (["2024-01-05"], 216)
     assert report["finetune"]["admitted"] > 0
