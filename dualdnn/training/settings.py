@@ -45,7 +45,7 @@ class TrainingSettings:
         order: of the rows in a pass: `shuffled`, or by `time`.
         evaluations_per_epoch: times a pass is interrupted to score the validation part.
         patience: evaluations without improvement after which a tower stops; its best weights
-            are kept. Needs a validation part; without one every tower trains all epochs.
+            are kept. Needs a validation part; without one every tower takes all its passes.
         monitor: what improvement means on the validation part, `log_loss` or `auc`, weighted as
             the training is where rows have sample weights.
         averaging: score and export the average of the weights over the last tenth of the steps.
