@@ -62,7 +62,7 @@ def test_fixed_shares(examples, weights, shares):
 def test_a_learned_gate_starts_as_the_mean_and_shares_by_example(examples):
     model = pooled_model(examples, learned_gate=True)
     first = answer_of(examples, model)
-    np.testing.assert_array_equal(first.gate, np.full((ROWS, 2), 0.5))
+    np.testing.assert_allclose(first.gate, np.full((ROWS, 2), 0.5), rtol=1e-6)
     np.testing.assert_allclose(first.logits, np.mean(first.members, axis=1), rtol=1e-5, atol=1e-7)
 
     gate_as(model, [5.0, -3.0], [0.2, 0.0])

@@ -200,7 +200,9 @@ def test_a_student_that_moves_the_teacher_does_not_end_it_either(examples, tmp_p
 
 @pytest.mark.parametrize(("where", "message"), [
     ("output", r"loss or gradient is not finite at step 8\. .*checkpoint is .*step-0000000006\."),
-    ("hidden", r"state \(weights and optimizer\) is not finite at step 8\. .*step-0000000006\."),
+    # Whether a compiled ReLU lets NaN through to the loss is a matter of the processor.
+    ("hidden", r"(loss or gradient|state \(weights and optimizer\)) is not finite at step 8\. "
+               r".*step-0000000006\."),
     ("table", r"state \(weights and optimizer\) is not finite at step 8\. .*step-0000000006\."),
 ])
 def test_a_teacher_that_is_not_finite_ends_the_run_and_keeps_good_checkpoints(
