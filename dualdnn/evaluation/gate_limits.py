@@ -144,7 +144,7 @@ class Calibration(Switch):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationError(Switch):
-    """Expected calibration error, less what chance gives a perfectly calibrated model."""
+    """Expected calibration error, less the most that chance gives a perfectly calibrated model."""
 
     excess: float = 0.03
     towers: tuple[str, ...] = ("student",)

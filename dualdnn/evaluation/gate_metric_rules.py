@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import NormalDist
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def interval_count(settings: GateSettings, case: Case) -> int:
     """Intervals that the gate will look at: what its confidence is shared among."""
     towers = set(case.challenger.logits)
     count = 0
-    for rule in (settings.beats_constant, settings.calibration):
+    for rule in (settings.beats_constant, settings.calibration, settings.ece):
         count += len(towers & set(rule.towers)) if is_on(rule) else 0
     if case.rival is None:
         return count
@@ -165,11 +166,18 @@ def calibration(case: Case) -> Iterator[Reason]:
             measured={"value": found.value, "low": low, "high": high}, limit=limit)
 
 
-def _by_chance(bins: list[ReliabilityBin]) -> float:
-    """Expected calibration error of a perfectly calibrated model, from the normal's mean |x|."""
+def _by_chance(bins: list[ReliabilityBin], level: float) -> float:
+    """Upper end of the expected calibration error of a perfectly calibrated model.
+
+    The error is a sum of |x| over the bins, each x normal around 0 with the standard error of the
+    bin's rate; |x| has the mean sqrt(2 / pi) and the variance 1 - 2 / pi of x's.
+    """
     rows = sum(one.count for one in bins)
-    return sum(one.count / rows * (2 / np.pi * one.predicted * (1 - one.predicted)
-                                   / one.count) ** 0.5 for one in bins)
+    errors = np.array([one.count / rows * (one.predicted * (1 - one.predicted) / one.count) ** 0.5
+                       for one in bins])
+    mean = (2 / np.pi) ** 0.5 * errors.sum()
+    deviation = (1 - 2 / np.pi) ** 0.5 * np.linalg.norm(errors)
+    return float(mean + NormalDist().inv_cdf((1 + level) / 2) * deviation)
 
 
 def calibration_error(case: Case) -> Iterator[Reason]:
@@ -184,9 +192,9 @@ def calibration_error(case: Case) -> Iterator[Reason]:
         if value is None:
             yield case.unmeasured("ece", tower, "ECE (no rows)")
             continue
-        chance = _by_chance(bins) * case.holdout.design_effect ** 0.5
+        chance = _by_chance(bins, case.level) * case.holdout.design_effect ** 0.5
         yield case.reason(
             "ece", tower, value - chance <= rule.excess,
-            f"ECE {value:.4f}, of which {chance:.4f} is expected by chance in "
-            f"{case.holdout.rows:,} rows; allowed beyond it {rule.excess:g}.",
+            f"ECE {value:.4f}, of which up to {chance:.4f} may be chance in "
+            f"{case.holdout.rows:,} rows ({case.level:.1%}); allowed beyond it {rule.excess:g}.",
             measured={"value": value, "chance": chance}, limit={"excess": rule.excess})
