@@ -177,7 +177,8 @@ class ScoreChange(Switch):
     """The student's scores against the champion's on the same rows.
 
     Attributes:
-        psi: population stability index over ten parts of the champion's scores.
+        psi: population stability index over ten parts of the champion's scores, every row spread
+            over a quarter of their standard deviation.
         mean_abs_logit: mean of |logit - champion's logit|.
     """
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
 
 from dualdnn.data.inspection.drift import population_stability_index
 from dualdnn.evaluation.decision import Reason
@@ -142,6 +143,16 @@ def _shares(reference: Mapping[str, Any]) -> dict[str, float]:
             if one.get("oov") is not None}
 
 
+def _rows_by_part(scores: np.ndarray, cuts: np.ndarray, width: float) -> np.ndarray:
+    """Rows between neighbouring cuts, each row a normal distribution of this width.
+
+    Many rows may have one score (new users before one item) and lie on a cut: counted as points,
+    a tenth of the log would change its part when that score moves by nothing.
+    """
+    below = [ndtr((cut - scores) / width).sum() for cut in cuts]
+    return np.diff([0.0, *below, float(len(scores))])
+
+
 def score_change(case: Case) -> Iterator[Reason]:
     """The student's scores against the champion's on the same rows."""
     rule = case.settings.score_change
@@ -158,8 +169,9 @@ def score_change(case: Case) -> Iterator[Reason]:
     ours, theirs = (np.asarray(version.logits[_STUDENT], np.float64)
                     for version in (case.challenger, case.champion))
     cuts = np.unique(np.quantile(theirs, np.arange(1, _PARTS) / _PARTS))
-    counts = [np.bincount(np.searchsorted(cuts, values, side="right"), minlength=len(cuts) + 1)
-              for values in (theirs, ours)]
+    # A champion that says one number has no width of its own.
+    width = max(float(theirs.std()) / 4, 1e-3)
+    counts = [_rows_by_part(values, cuts, width) for values in (theirs, ours)]
     psi, _ = population_stability_index(counts[0], counts[1])
     moved = float(np.abs(ours - theirs).mean())
     yield case.reason(

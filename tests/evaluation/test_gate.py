@@ -13,7 +13,7 @@ from dualdnn.evaluation.gate import (
     Holdout,
     decide,
 )
-from dualdnn.evaluation.gate_limits import CalibrationError
+from dualdnn.evaluation.gate_limits import CalibrationError, ScoreChange
 from dualdnn.evaluation.golden import read_golden_requests
 from dualdnn.evaluation.metrics import evaluate_scores, sigmoid
 
@@ -347,6 +347,33 @@ def test_scores_that_jump_reject_although_they_rank_alike(challenger, champion, 
     assert failed(decision) == [("score_change", "student")]
     reason = decision.failed[0]
     assert reason.measured["mean_abs_logit"] == pytest.approx(np.abs(2 * theirs + 2).mean())
+
+
+def test_many_rows_with_one_score_may_move_a_little(champion, holdout, challenger):
+    # Three rows of ten have the score of a tenth's end: as points, all change their tenth.
+    theirs = champion.logits["student"].copy()
+    theirs[::10] = theirs[3::10] = theirs[6::10] = np.quantile(theirs, 0.4)
+    settings = GateSettings().only("score_change")
+    for moved, psi in ((-0.03, 0.0), (0.03, 0.0), (1.5 * theirs.std(), 1.5)):
+        decision = decide(
+            challenger=worse_student(challenger, holdout, theirs + moved),
+            champion=dataclasses.replace(champion, logits={**champion.logits, "student": theirs}),
+            holdout=holdout, settings=dataclasses.replace(settings, score_change=ScoreChange(
+                mean_abs_logit=10.0)))
+        (reason,) = decision.reasons
+        assert decision.accepted == (psi == 0)
+        # Two normal distributions apart by s standard deviations have s^2.
+        assert reason.measured["psi"] == pytest.approx(psi ** 2, abs=0.02 if psi == 0 else 0.5)
+
+
+@pytest.mark.parametrize("score", [0.0, 0.7])
+def test_a_champion_that_says_one_number(champion, holdout, challenger, score):
+    theirs = np.full_like(champion.logits["student"], 0.7)
+    decision = decide(
+        challenger=worse_student(challenger, holdout, np.full_like(theirs, score)),
+        champion=dataclasses.replace(champion, logits={**champion.logits, "student": theirs}),
+        holdout=holdout, settings=GateSettings().only("score_change"))
+    assert decision.accepted == (score == 0.7)
 
 
 def test_another_histogram_only_warns(challenger, champion, holdout):
