@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from dualdnn.data.examples import Examples
+from dualdnn.evaluation.efficiency import efficiency
 from dualdnn.evaluation.metrics import sigmoid
+from dualdnn.evaluation.paired import ComparedRows
 from dualdnn.evaluation.plots import Promised
 from dualdnn.evaluation.ranking_agreement import ranking_agreement
-from dualdnn.evaluation.significance import auc_difference
 from dualdnn.export.latency import measure_latency
 from dualdnn.export.saved_model import encoded_inputs, size_in_bytes, write_saved_model
 from dualdnn.export.student import serving_graph
@@ -25,8 +26,6 @@ from pipelines.gbdt import GbdtBaseline
 from pipelines.plan import Plan
 
 _TIMED_ROWS = 500
-# Below this many standard errors of teacher - alone, a share of the gap means nothing.
-_LEAST_HEADROOM = 3.0
 
 
 def data_section(plan: Plan, examples: Examples) -> dict[str, Any]:
@@ -77,8 +76,8 @@ def measured_sections(
                               for name, numbers in measured.items() if name.startswith(prefix)}
         alone = logits.get(f"{prefix}alone")
         if alone is not None and student.name in logits and len(index):
-            section |= _efficiency(examples.labels[index], logits[TEACHER],
-                                   logits[student.name], alone)
+            section |= efficiency_section(examples, index, teacher=logits[TEACHER],
+                                          student=logits[student.name], alone=alone)
         if examples.groups is not None and len(index) and {TEACHER, student.name} <= set(logits):
             section["ranking_agreement"] = ranking_agreement(
                 logits[TEACHER], logits[student.name], examples.groups[index])
@@ -110,13 +109,28 @@ def promised(examples: Examples, logits: Mapping[str, np.ndarray]) -> dict[str, 
                     examples.population_weights(index)) for tower, scores in logits.items()}
 
 
-def _efficiency(labels: np.ndarray, teacher: np.ndarray, student: np.ndarray,
-                alone: np.ndarray) -> dict[str, float]:
-    headroom = auc_difference(labels, teacher, alone)
-    gain = auc_difference(labels, student, alone)
-    if headroom is None or gain is None or headroom[0] <= _LEAST_HEADROOM * headroom[1]:
+def efficiency_section(examples: Examples, index: np.ndarray, *, teacher: np.ndarray,
+                       student: np.ndarray, alone: np.ndarray) -> dict[str, float]:
+    """Distillation efficiency of the AUC that the report shows.
+
+    Args:
+        examples: the data.
+        index: (n,) row numbers of the test part.
+        teacher: (n,) logits.
+        student: (n,) logits.
+        alone: (n,) logits.
+
+    Returns:
+        `distillation_efficiency`, or nothing where teacher - alone is not above three standard
+        errors of the bootstrap over groups, or over rows where there are none.
+    """
+    groups = None if examples.groups is None else examples.groups[index]
+    rows = ComparedRows(examples.labels[index], groups, examples.stands_for(index))
+    ours, theirs, without = (rows.measured(one, "auc") for one in (student, teacher, alone))
+    if ours is None or theirs is None or without is None:
         return {}
-    return {"distillation_efficiency": gain[0] / headroom[0]}
+    found = efficiency(ours, theirs, without)
+    return {} if found is None else {"distillation_efficiency": found["value"]}
 
 
 def _time(model: DualDNN, best: BestWeights, examples: Examples,

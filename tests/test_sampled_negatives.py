@@ -22,12 +22,14 @@ from dualdnn.export.serving_graph import ServingGraph
 from dualdnn.export.student import export_student
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.schema import schema_from_dict
+from dualdnn.training.field_importance import field_importance
 from dualdnn.training.learner import Learner
 from dualdnn.training.measure import measure, score_with_best
 from dualdnn.training.settings import TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
 from pipelines.challenge import holdout_of
 from pipelines.daily_steps import as_learned, learned_notes, space_of
+from pipelines.reporting import efficiency_section
 from tests.tiny_run import build_model, build_trainer
 
 ROWS, ITEMS = 12_000, 8
@@ -164,6 +166,29 @@ def test_metrics_are_of_the_corrected_scores_with_negatives_weighted_up(sampled)
         assert "weighted" not in measured[tower]
         one = labels[examples.rows[index, 0] == examples.rows[index[0], 0]]
         assert len(one) in [s["rows"] for s in measured[tower]["slices"].values()]
+
+
+def test_efficiency_and_importance_are_of_the_same_auc(sampled):
+    _, examples, model, best = sampled
+    index = examples.split.test
+    labels = examples.labels[index]
+    weights = np.where(labels == 0, 1 / examples.sampling_rates[index], 1)
+    measured, logits = measure(model, best, examples, index)
+    importance = field_importance(model, best, examples, index, [TEACHER])
+    # One item that nobody knows: every row has the same score.
+    assert importance[TEACHER]["item"]["auc_loss"] == pytest.approx(
+        measured[TEACHER]["auc"] - 0.5)
+    rng = np.random.default_rng(3)
+    given = {"teacher": logits[TEACHER],
+             "student": logits[TEACHER] + 0.5 * rng.normal(size=len(index)),
+             "alone": logits[TEACHER] + 2 * rng.normal(size=len(index))}
+    teacher, student, alone = (auc(labels, one, weights) for one in given.values())
+    share = (student - alone) / (teacher - alone)
+    assert efficiency_section(examples, index, **given) == {
+        "distillation_efficiency": pytest.approx(share)}
+    equal = [auc(labels, one) for one in given.values()]
+    assert share != pytest.approx((equal[1] - equal[2]) / (equal[0] - equal[2]), abs=1e-4)
+    assert efficiency_section(examples, index, **{**given, "alone": given["teacher"]}) == {}
 
 
 def test_weights_multiply_what_a_negative_stands_for(sampled, tmp_path_factory):

@@ -201,11 +201,17 @@ class Examples:
         None for all alike.
         """
         weights = None if self.weights is None else self.weights[index].astype(np.float64)
+        stands_for = self.stands_for(index)
+        if stands_for is None or weights is None:
+            return weights if stands_for is None else stands_for
+        return stands_for * weights
+
+    def stands_for(self, index: np.ndarray) -> np.ndarray | None:
+        """(n,) rows before sampling that each of these is one of; None where all were kept."""
         if self.sampling_rates is None:
-            return weights
-        stands_for = np.where(self.labels[index] == 0,
-                              1.0 / self.sampling_rates[index].astype(np.float64), 1.0)
-        return stands_for if weights is None else stands_for * weights
+            return None
+        return np.where(self.labels[index] == 0,
+                        1.0 / self.sampling_rates[index].astype(np.float64), 1.0)
 
     def columns(self, name: str) -> slice:
         """Where a field's cells stand in `rows`."""

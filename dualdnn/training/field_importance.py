@@ -9,7 +9,7 @@ import numpy as np
 from dualdnn.data.examples import Examples
 from dualdnn.data.row_map import PADDING_ROW
 from dualdnn.data.translation import dense_of
-from dualdnn.evaluation.significance import auc_difference
+from dualdnn.evaluation.paired import ComparedRows, paired_difference
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.training.best_weights import BestWeights
 from dualdnn.training.scoring import Scorer
@@ -63,25 +63,33 @@ def field_importance(
 
     Returns:
         By tower and field, the most important first: `auc_loss`, AUC with the field less that
-        without, and its standard error `error` over single rows (DeLong et al. 1988). Privileged
-        fields are left out of students, which do not read them. Empty where a class has fewer
-        than two rows.
+        without, and its standard error `error` by the bootstrap over groups, such as users, or
+        over single rows where there are none; AUC and weights are those of `measure`. Privileged
+        fields are left out of students, which do not read them. Empty where a class has no rows,
+        or there is one group alone.
     """
+    if not len(index):
+        return {}
     scorer = Scorer(model)
-    labels = examples.labels[index]
+    groups = None if examples.groups is None else examples.groups[index]
+    compared = ComparedRows(examples.labels[index], groups, examples.stands_for(index))
     rows, dense, scores = examples.rows[index], examples.dense[index], examples.scores_at(index)
     found: dict[str, dict[str, dict[str, float]]] = {}
     for tower in (tower for tower in towers if tower in best.dense):
         best.load_into(model, tower)
-        intact = scorer(rows, [tower], dense, scores)[tower]
+        intact = compared.measured(scorer(rows, [tower], dense, scores)[tower], "auc")
         losses = {}
         for field in examples.schema.fields:
             if field.privileged and tower != TEACHER:
                 continue
             blind_rows, blind_dense = without_field(examples, field.name, rows, dense)
-            blind = scorer(blind_rows, [tower], blind_dense, scores)[tower]
-            if (difference := auc_difference(labels, intact, blind)) is not None:
-                losses[field.name] = {"auc_loss": difference[0], "error": difference[1]}
+            blind = compared.measured(scorer(blind_rows, [tower], blind_dense, scores)[tower],
+                                      "auc")
+            if intact is None or blind is None:
+                continue
+            lost = paired_difference(intact, blind)
+            if lost.error is not None:
+                losses[field.name] = {"auc_loss": lost.value, "error": lost.error}
         if losses:
             found[tower] = dict(sorted(losses.items(), key=lambda one: -one[1]["auc_loss"]))
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -190,8 +189,7 @@ def _evaluated(
     if examples.sampling_rates is None:
         return once(logits, weights)
     corrected = logits + np.float32(np.log(examples.negative_rate))
-    stands_for = replace(examples, weights=None).population_weights(index)
-    whole, sliced = once(corrected, stands_for)
+    whole, sliced = once(corrected, examples.stands_for(index))
     numbers = {name: _reweighted(one) for name, one in {"": whole, **sliced}.items()}
     if weights is not None:
         whole, sliced = once(corrected, examples.population_weights(index))
