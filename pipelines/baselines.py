@@ -10,14 +10,13 @@ import tf_keras as keras
 
 from dualdnn.baselines.gbdt import GbdtSettings
 from dualdnn.config import parse
+from dualdnn.evaluation.comparison import BASELINE
 from dualdnn.models.teacher import DEEP, adds_to_logit
 from dualdnn.training.settings import DenseOptimizerSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
 from pipelines.interactions import interactions_from
 from pipelines.settings import NetworkSettings
 
-# Before a baseline's name, in the names of towers.
-BASELINE = "baseline."
 _NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear")
 _KEYS = (*_NETWORK_KEYS, "interactions", "deep", "optimizer", "gbdt")
 

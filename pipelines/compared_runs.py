@@ -14,7 +14,7 @@ from dualdnn.errors import ConfigError, DataError
 from dualdnn.evaluation.comparison import Rows, System
 from dualdnn.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions
 from dualdnn.tracking import flattened
-from pipelines.runs import read_report, settings_of
+from pipelines.runs import has_test_rows, read_report, settings_of
 
 # What neither decides what is learned nor which rows test it.
 _NOT_COMPARED = ("seed", "export", "evaluation", "published", "resume", "reuse", "debug",
@@ -54,9 +54,11 @@ def open_run(folder: Path, mistakes: list[str]) -> ComparedRun | None:
     report = read_report(folder)
     trained = Path(report["run"]) if report["job"] == "evaluate" else folder
     if not (folder / PREDICTIONS_FILE).exists():
-        mistakes.append(f"{folder} holds no {PREDICTIONS_FILE}: it has no test rows, or an older "
-                        "version trained it. Score it with `python -m pipelines.evaluate "
-                        f"run={trained}`, and compare the folder that this makes.")
+        mistakes.append(f"{folder} has no test rows to compare on. Leave it out, or train it under "
+                        "a window that has some." if not has_test_rows(report) else
+                        f"{folder} holds no {PREDICTIONS_FILE}: an older version trained it. Score "
+                        f"it with `python -m pipelines.evaluate run={trained}`, and compare the "
+                        "folder that this makes.")
         return None
     try:
         settings = settings_of(trained)
@@ -210,12 +212,17 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
     return Rows(labels=first.labels, groups=groups, weights=first.weights, slices=slices), made
 
 
-def seed_notes(systems: Mapping[str, Sequence[ComparedRun]]) -> list[str]:
-    """What few seeds mean for the intervals, in a sentence; nothing where there are enough."""
+def seed_notes(systems: Mapping[str, Sequence[ComparedRun]], more: str) -> list[str]:
+    """What few seeds mean for the intervals, in a sentence; nothing where there are enough.
+
+    Args:
+        systems: of `grouped_runs`.
+        more: arguments of the job that train with more of them.
+    """
     fewest = min(len(members) for members in systems.values())
     if fewest == 1:
         return ["With one seed, intervals know nothing of what another seed would give. Train "
-                "with -m seed=1,2,3,4,5."]
+                f"with {more}."]
     if fewest < _FEW_SEEDS:
         return [f"{fewest} seeds say little of how seeds differ: intervals may be too narrow "
                 f"below {_FEW_SEEDS}."]

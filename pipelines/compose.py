@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dualdnn.errors import ConfigError
-from dualdnn.models.dual_dnn import TEACHER
 from pipelines.student_grid import searched_students
+from pipelines.students import is_student_name
 
-# A student's name is part of folders, of tensor names and, with a dot, of its controls' names.
-_STUDENT_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
 _PATHS = ("paths.outputs", "paths.exported_models", "paths.state", "data.lake", "data.raw",
           "source")
 
@@ -101,15 +98,6 @@ def _student_names(config: DictConfig, mistakes: list[str]) -> list[str]:
     return names
 
 
-def _is_name(name: str, mistakes: list[str]) -> bool:
-    """Can a student be called so?"""
-    if _STUDENT_NAME.match(name) and name != TEACHER:
-        return True
-    mistakes.append("a student must be named by letters, digits, `_` and `-`, and not "
-                    f"`{TEACHER}`, got `{name}`. Rename it.")
-    return False
-
-
 def _grid(config: DictConfig, mistakes: list[str]) -> dict[str, DictConfig]:
     """The configuration of every student of `student_search`."""
     base = HydraConfig.get().runtime.choices.get("student")
@@ -126,7 +114,7 @@ def _grid(config: DictConfig, mistakes: list[str]) -> dict[str, DictConfig]:
     if len(mistakes) > before:
         return {}
     found = searched_students(config.student_search, base, config.student, _losses_file, mistakes)
-    return {name: one for name, one in found.items() if _is_name(name, mistakes)}
+    return {name: one for name, one in found.items() if is_student_name(name, mistakes)}
 
 
 def _overridden(found: DictConfig, overrides: Any, where: str, mistakes: list[str]) -> DictConfig:
@@ -156,7 +144,7 @@ def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
                             f"this run: {', '.join(names) or 'none'}.")
     configs = {}
     for name in dict.fromkeys(names):
-        if not _is_name(name, mistakes):
+        if not is_student_name(name, mistakes):
             continue
         try:
             found = _student_file(name) if config.students is not None else config.student

@@ -10,9 +10,9 @@ from typing import Any
 
 from dualdnn.data.examples import Examples
 from dualdnn.errors import DataError
+from dualdnn.evaluation.comparison import BASELINE
 from dualdnn.storage import remove_leftovers, write_json
 from dualdnn.tracking import MlflowRun, default_uri
-from pipelines.baselines import BASELINE
 from pipelines.compose import command_of
 from pipelines.exporting import lineage_of
 from pipelines.plan import Plan

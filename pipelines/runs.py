@@ -193,7 +193,8 @@ def finished_runs(settings: Mapping[str, Any], mistakes: list[str]) -> list[Path
 
     Args:
         settings: with `runs`, a list of folders, patterns of folders such as `outputs/train/*`
-            and mlflow run ids, `paths` and `tracking`. A pattern takes the finished ones.
+            and mlflow run ids, `paths` and `tracking`. A pattern takes the finished ones with
+            test rows.
         mistakes: receives what is wrong, one sentence each.
     """
     runs, jobs = settings["runs"], ("train", "evaluate")
@@ -206,9 +207,10 @@ def finished_runs(settings: Mapping[str, Any], mistakes: list[str]) -> list[Path
     for run in runs if uri else []:
         if any(sign in run for sign in "*?["):
             matching = [Path(one) for one in sorted(glob.glob(run))]
-            finished = [one for one in matching if _unfinished(one, jobs) is None]
+            finished = [one for one in matching if unfinished(one, jobs) is None
+                        and has_test_rows(read_report(one))]
             if not finished:
-                mistakes.append(f"runs: no finished run matches {run}.")
+                mistakes.append(f"runs: no finished run with test rows matches {run}.")
             folders += finished
             continue
         try:
@@ -232,14 +234,14 @@ def _outputs_and_store(settings: Mapping[str, Any],
 def _named_run(run: str, tracking_uri: str, jobs: Sequence[str]) -> Path:
     """A folder, or that of an mlflow run, of a finished run of these jobs."""
     folder = Path(run) if Path(run).is_dir() else _folder_of_mlflow_run(run, tracking_uri)
-    if (what := _unfinished(folder, jobs)) is not None:
+    if (what := unfinished(folder, jobs)) is not None:
         wanted = "training run" if jobs == ("train",) else f"run of {' or '.join(jobs)}"
         raise ConfigError(f"run={run} must be a finished {wanted}, but {folder} {what}")
     return folder
 
 
-def _unfinished(folder: Path, jobs: Sequence[str]) -> str | None:
-    """What a folder is instead of a finished run of these jobs."""
+def unfinished(folder: Path, jobs: Sequence[str]) -> str | None:
+    """What a folder is instead of a finished run of these jobs, or None where it is one."""
     report = read_report(folder)
     if not report:
         return "holds no report.json."
@@ -250,9 +252,14 @@ def _unfinished(folder: Path, jobs: Sequence[str]) -> str | None:
     return f"is a run of {report['job']}, {report['status']}."
 
 
+def has_test_rows(report: Mapping[str, Any]) -> bool:
+    """Has the run of this report rows that it was tested on?"""
+    return bool(report.get("data", {}).get("rows_test"))
+
+
 def _newest_finished(outputs: Path) -> Path:
     for folder in _runs(outputs, "train"):
-        if _unfinished(folder, ("train",)) is None:
+        if unfinished(folder, ("train",)) is None:
             return folder
     raise ConfigError(f"there is no finished run in {outputs / 'train'}. Train one with "
                       "`python -m pipelines.train`, or name one with run=FOLDER.")

@@ -12,6 +12,7 @@ import numpy as np
 import tf_keras as keras
 from rich.console import Console
 
+from dualdnn.errors import DataError
 from dualdnn.evaluation.comparison import TEACHER
 from dualdnn.evaluation.results import plain
 from dualdnn.evaluation.scheme_table import compared_schemes, scheme_rows
@@ -19,7 +20,7 @@ from dualdnn.storage import lock, write_json
 from pipelines.compared_runs import ComparedRun, open_run, scored_systems, seed_notes
 from pipelines.plan import Plan, plan_from
 from pipelines.record import RunRecord, recorded
-from pipelines.runs import new_run, read_report, same_run, settings_of
+from pipelines.runs import has_test_rows, new_run, read_report, same_run, settings_of
 from pipelines.scheme_files import write_scheme_files
 from pipelines.scheme_runs import SchemeComparisonSettings, SchemeRun
 from pipelines.train_run import train_in
@@ -44,7 +45,7 @@ def compare_schemes(run: Path, settings: dict[str, Any], asked: SchemeComparison
     started = time.monotonic()
     with (lock(run / ".lock", wait=False),
           recorded(run, "train", settings, plan.schema.name) as record):
-        folders = trained_runs(runs, console)
+        folders = trained_runs(asked, runs, console)
         with console.status("comparing"):
             section = _section(asked, runs, folders)
         first = read_report(folders[0])
@@ -60,8 +61,13 @@ def compare_schemes(run: Path, settings: dict[str, Any], asked: SchemeComparison
         _close(record, report["scheme_comparison"])
 
 
-def trained_runs(runs: Sequence[SchemeRun], console: Console) -> list[Path]:
-    """The folder of every run, in their order: finished before, gone on with, or trained now."""
+def trained_runs(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
+                 console: Console) -> list[Path]:
+    """The folder of every run, in their order: finished before, gone on with, or trained now.
+
+    Raises:
+        DataError: a run has nothing to compare, which is said before the next one is trained.
+    """
     folders: list[Path] = []
     for number, one in enumerate(runs, start=1):
         settings = dict(one.settings)
@@ -81,8 +87,26 @@ def trained_runs(runs: Sequence[SchemeRun], console: Console) -> list[Path]:
             # One run after the other, none beside another.
             keras.backend.clear_session()
             gc.collect()
+        _check_run(asked, one, folder)
         folders.append(folder)
     return folders
+
+
+def _check_run(asked: SchemeComparisonSettings, run: SchemeRun, folder: Path) -> None:
+    """Refuse a run without test rows, or without what the table is measured by.
+
+    Raises:
+        DataError: with what to do.
+    """
+    report = read_report(folder)
+    if not has_test_rows(report):
+        raise DataError(f"{folder} has no test rows to compare on. Choose a window that has some.")
+    needed = [TEACHER, asked.baseline] if asked.baseline in run.schemes else []
+    if lost := [tower for tower in needed if tower not in report["towers"]]:
+        raise DataError(
+            f"{' and '.join(lost)} became NaN or infinite with seed {run.seed} ({folder}), and all "
+            "others are compared with it. Lower its learning rate (optimizer.teacher.learning_rate,"
+            f" scheme_comparison.overrides.{asked.baseline}.optimizer.learning_rate).")
 
 
 def _section(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
@@ -92,7 +116,8 @@ def _section(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
     by_group: dict[str, list[ComparedRun]] = {}
     for one, folder in zip(runs, folders, strict=True):
         opened = open_run(folder, mistakes)
-        assert opened is not None, mistakes
+        if opened is None:
+            raise DataError(" ".join(mistakes))
         by_group.setdefault(",".join(one.schemes), []).append(opened)
     notes: list[str] = []
     rows, systems = scored_systems(by_group, (), notes)
@@ -114,7 +139,8 @@ def _section(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
                      f"{', '.join(revisions)}.")
     return {
         "baseline": asked.baseline, "table": scheme_rows(comparison, asked.baseline),
-        "notes": [*notes, *seed_notes(by_group)], "group": next(iter(by_group.values()))[0].group,
+        "notes": [*notes, *seed_notes(by_group, "scheme_comparison.seeds=[1,2,3,4,5]")],
+        "group": next(iter(by_group.values()))[0].group,
         "runs": [{"seed": one.seed, "schemes": list(one.schemes), "folder": str(folder)}
                  for one, folder in zip(runs, folders, strict=True)],
         "comparison": comparison,

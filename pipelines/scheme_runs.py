@@ -11,7 +11,7 @@ from dualdnn.distillation.schemes import ALONE, CO_TRAINING, FEATURE_TRANSFER, S
 from dualdnn.errors import ConfigError
 from dualdnn.evaluation.scheme_table import NONE
 from pipelines.plan import Plan, plan_from
-from pipelines.students import merged
+from pipelines.students import is_student_name, merged
 
 # What a comparison calls the scheme of a student without a teacher.
 _SCHEME_OF = {**{name: name for name in SCHEMES if name != ALONE}, NONE: ALONE}
@@ -50,6 +50,8 @@ class SchemeComparisonSettings:
             found.append(f"{where}.schemes must be different ones out of {', '.join(_SCHEME_OF)}, "
                          f"or names whose {where}.overrides.NAME.scheme is one out of "
                          f"{', '.join(SCHEMES)}, got {list(self.schemes)}.")
+        for name in self.schemes:
+            is_student_name(name, found)
         for name, own in self.overrides.items():
             if name in _SCHEME_OF and "scheme" in own:
                 found.append(f"{where}.overrides.{name}.scheme: {name} is a scheme itself. Give "
@@ -127,6 +129,9 @@ def scheme_comparison_from(
             plans.append(plan_from(one))
         except ConfigError as error:
             mistakes.extend(error.mistakes)
+    if plans and getattr(plans[0].window, "holdout_days", None) == 0:
+        mistakes.append("scheme_comparison compares on the test part, and window.holdout_days is "
+                        "0. Give it days.")
     if mistakes or asked is None:
         raise ConfigError(list(dict.fromkeys(mistakes)))
     return asked, runs, plans[0]
@@ -141,6 +146,9 @@ def _base_student(settings: Mapping[str, Any], mistakes: list[str]) -> Mapping[s
             mistakes.append(f"{key} and scheme_comparison are both given, got {key}="
                             f"{settings[key]!r}. Leave it at {without!r}: the comparison says "
                             "which towers there are.")
+    if settings["export"].get("student") is not None:
+        mistakes.append(f"export.student={settings['export']['student']}: scheme_comparison "
+                        "exports nothing. Leave it at null, and export the run that you choose.")
     if len(students) != 1:
         mistakes.append("scheme_comparison trains one student under every scheme, got "
                         f"{', '.join(students) or 'none'}. Choose one with student=NAME.")

@@ -62,6 +62,9 @@ def searched_students(
         for _, changes in chosen:
             student = OmegaConf.merge(student, changes)
             assert isinstance(student, DictConfig)
+        if name in students:
+            mistakes.append(f"student_search.grid makes two students named {name}. Give the losses "
+                            "in student_search.grid.distillation other names.")
         students[name] = student
     return students
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,6 +18,7 @@ from dualdnn.distillation.schemes import (
     SHARED_AND_EXTRA,
     Scheme,
 )
+from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.schema import Schema
 from dualdnn.training.settings import DenseOptimizerSettings
 from pipelines.settings import StudentNetworkSettings
@@ -24,6 +26,17 @@ from pipelines.settings import StudentNetworkSettings
 CONTROLS = ("alone", "shared_label_only")
 _NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear", "fm")
 _KEYS = (*_NETWORK_KEYS, "scheme", "extra_fields", "distillation", "optimizer")
+# Part of folders, of tensor names and, with a dot, of its controls' names.
+_NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
+
+
+def is_student_name(name: str, mistakes: list[str]) -> bool:
+    """Can a student be called so?"""
+    if _NAME.match(name) and name != TEACHER:
+        return True
+    mistakes.append("a student must be named by letters, digits, `_` and `-`, and not "
+                    f"`{TEACHER}`, got `{name}`. Rename it.")
+    return False
 
 
 @dataclass(frozen=True, kw_only=True)

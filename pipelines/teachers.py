@@ -10,16 +10,18 @@ from typing import Any
 import tf_keras as keras
 
 from dualdnn.config import parse
+from dualdnn.evaluation.comparison import BASELINE
 from dualdnn.models.teacher import Teacher
 from dualdnn.models.teacher_pool import PoolTower, TeacherPool, pool_mistakes
 from pipelines.interactions import interactions_from
-from pipelines.runs import read_report
+from pipelines.runs import read_report, unfinished
 from pipelines.settings import NetworkSettings
 
 SHARED, OWN = "shared", "own"
 _GATES = ("mean", "learned")
 # Of a pool, beside what its towers take from it where they do not say it themselves.
-_POOL_KEYS = ("towers", "gate", "weights", "hint_from")
+_COMBINATION_KEYS = ("gate", "weights", "hint_from")
+_POOL_KEYS = ("towers", *_COMBINATION_KEYS)
 _NETWORK_KEYS = ("linear", "hidden_units", "activation", "dropout")
 _TOWER_KEYS = (*_NETWORK_KEYS, "interactions", "embedding")
 # A dot would make a name look like that of a student's control.
@@ -67,16 +69,26 @@ class FinishedPlan:
         if self.scores is not None:
             return [] if Path(self.scores).is_file() else [
                 f"{where}.scores: file {self.scores} does not exist. Check the path."]
-        report = read_report(Path(str(self.run)))
-        if report.get("job") != "train" or report.get("status") != "done":
-            what = f"is a run of {report['job']}, {report['status']}" if report else (
-                "holds no report.json")
+        if (what := unfinished(Path(str(self.run)), ("train",))) is not None:
             return [f"{where}.run must be the folder of a finished training run, but {self.run} "
-                    f"{what}."]
+                    f"{what}"]
+        report = read_report(Path(str(self.run)))
         if self.tower not in report["towers"]:
             return [f"{where}.tower names `{self.tower}`, which is no tower of {self.run}; it has "
                     f"{', '.join(report['towers'])}."]
+        if "gbdt" in report.get("baselines", {}).get(self.tower.removeprefix(BASELINE), {}):
+            return [f"{where}.tower names `{self.tower}`, which reads leaves of trees that only "
+                    "its own run finds. Give a file of its scores, or another tower."]
         return []
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Combination:
+    """How a pool makes one score and its hints of its members, see `TeacherPlan`."""
+
+    gate: str
+    weights: Mapping[str, float] | None = None
+    hint_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,24 +188,23 @@ def _pool(config: Mapping[str, Any], seed: int, mistakes: list[str]) -> TeacherP
             tower = _tower_of_pool({**of_pool, **one}, seed, where, name, mistakes)
             if tower is not None:
                 towers[name] = tower
-    gate, weights, hint_from = (config.get(key) for key in ("gate", "weights", "hint_from"))
-    if gate not in _GATES:
-        mistakes.append(f"teacher.gate must be one of {', '.join(_GATES)}, got {gate!r}.")
-    if weights is not None and not (isinstance(weights, Mapping) and all(
-            isinstance(one, int | float) and not isinstance(one, bool)
-            for one in weights.values())):
-        mistakes.append("teacher.weights must be numbers by name of a tower, or null for equal "
-                        f"ones, got {weights!r}.")
-    elif len(mistakes) == before:
+    combined = parse(_Combination, {key: config[key] for key in _COMBINATION_KEYS
+                                    if key in config}, "teacher", mistakes)
+    if combined and combined.gate not in _GATES:
+        mistakes.append(f"teacher.gate must be one of {', '.join(_GATES)}, got "
+                        f"{combined.gate!r}.")
+    if combined and len(mistakes) == before:
         mistakes.extend(pool_mistakes(
             embeddings={name: int(one.embedding == OWN) for name, one in towers.items()},
-            scored=list(finished), weights=weights, learned_gate=gate == "learned",
-            hint_from=hint_from, where="teacher"))
-    if len(mistakes) > before:
+            scored=list(finished), weights=combined.weights,
+            learned_gate=combined.gate == "learned", hint_from=combined.hint_from,
+            where="teacher"))
+    if combined is None or len(mistakes) > before:
         return None
     return TeacherPlan(
-        towers=towers, finished=finished, learned_gate=gate == "learned", weights=weights,
-        hint_from=hint_from or next(iter(towers)), is_pool=True)
+        towers=towers, finished=finished, learned_gate=combined.gate == "learned",
+        weights=combined.weights, hint_from=combined.hint_from or next(iter(towers)),
+        is_pool=True)
 
 
 def _tower_of_pool(config: Mapping[str, Any], seed: int, where: str, name: str,

@@ -289,10 +289,11 @@ class CompressedInteractionNetwork(keras.layers.Layer):
 
 def _check(layer_sizes: Sequence[int], split_half: bool, activation: str) -> None:
     mistakes = []
-    sizes = list(layer_sizes)
+    sizes = list(layer_sizes) if isinstance(layer_sizes, Sequence) else []
     if not sizes or any(type(size) is not int or size < 1 for size in sizes):
         mistakes.append(
-            f"`layer_sizes` of the CIN must be one or more positive integers, got {sizes}. "
+            f"`layer_sizes` of the CIN must be one or more positive integers, got "
+            f"{layer_sizes}. "
             "Use for example [128, 128]."
         )
     elif split_half and any(size % 2 for size in sizes[:-1]):
@@ -300,6 +301,8 @@ def _check(layer_sizes: Sequence[int], split_half: bool, activation: str) -> Non
             "`layer_sizes` of the CIN must be even in every layer but the last where "
             f"`split_half` is on, got {sizes}. Use even sizes or split_half=false."
         )
+    if not isinstance(split_half, bool):
+        mistakes.append(f"`split_half` of the CIN must be true or false, got {split_half!r}.")
     try:
         keras.activations.get(activation)
     except ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -212,7 +213,8 @@ def pool_mistakes(
     elif weights is not None and set(weights) != set(members):
         found.append(f"{where}: weights must name each member once: {', '.join(members)}; got "
                      f"{', '.join(weights) or 'none'}.")
-    elif weights is not None and (min(weights.values()) < 0 or not any(weights.values())):
-        found.append(f"{where}: weights must be >= 0, one of them above 0, got "
+    elif weights is not None and (not any(weights.values()) or not all(
+            math.isfinite(value) and value >= 0 for value in weights.values())):
+        found.append(f"{where}: weights must be finite and >= 0, one of them above 0, got "
                      f"{', '.join(f'{name} {value:g}' for name, value in weights.items())}.")
     return found

@@ -218,7 +218,7 @@ def test_config_builds_the_same_layer():
     np.testing.assert_array_equal(again(x), layer(x))
 
 
-@pytest.mark.parametrize("sizes", [[], [128, 0], [12.5], [True]])
+@pytest.mark.parametrize("sizes", [[], [128, 0], [12.5], [True], 5])
 def test_layer_sizes_must_be_positive_integers(sizes):
     with pytest.raises(ConfigError, match=r"`layer_sizes` of the CIN must be one or more positive"):
         layer_of(sizes)
@@ -228,6 +228,12 @@ def test_split_layers_must_be_even_but_the_last_need_not():
     layer_of((4, 3), split_half=True)
     with pytest.raises(ConfigError, match=r"even in every layer but the last .* got \[5, 4\]"):
         layer_of((5, 4), split_half=True)
+
+
+@pytest.mark.parametrize("value", ["no_thanks", 1, None])
+def test_split_half_must_be_a_switch(value):
+    with pytest.raises(ConfigError, match="`split_half` of the CIN must be true or false, got"):
+        layer_of((4, 4), split_half=value)
 
 
 def test_all_mistakes_are_reported_together():

@@ -168,8 +168,10 @@ def test_hidden_layers_are_those_of_one_tower(examples, hint_from, name):
      "fixed weights and a learned gate"),
     (("cross", "fm"), {"weights": {"cross": 1.0}}, "weights must name each member once: cross, fm; "
                                                    "got cross"),
-    (("cross", "fm"), {"weights": {"cross": 2.0, "fm": -1.0}}, "weights must be >= 0, .* got cross "
-                                                               "2, fm -1"),
+    (("cross", "fm"), {"weights": {"cross": 2.0, "fm": -1.0}},
+     "weights must be finite and >= 0, .* got cross 2, fm -1"),
+    (("cross", "fm"), {"weights": {"cross": 2.0, "fm": float("nan")}},
+     "weights must be finite and >= 0, .* got cross 2, fm nan"),
     (("cross", "fm"), {"weights": {"cross": 0.0, "fm": 0.0}}, "one of them above 0"),
 ])
 def test_pools_that_make_no_sense_are_refused(names, options, message):

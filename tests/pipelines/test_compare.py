@@ -233,7 +233,8 @@ def test_every_mistake_is_named_before_scores_are_read(feed, job, tmp_path):
     assert (code, out) == (2, "")
     assert len(err) == 1
     for words in ("3 mistakes", "run=nowhere is neither a folder nor a dualdnn run in mlflow",
-                  "no finished run matches outputs/none*", "comparison.resamples must be >= 100"):
+                  "no finished run with test rows matches outputs/none*",
+                  "comparison.resamples must be >= 100"):
         assert words in err[0]
     for arguments, words in (
         (["runs=[]"], "runs must be a list of run folders or mlflow run ids"),
@@ -257,6 +258,21 @@ def test_a_run_without_scores_says_how_to_make_them(feed, job, tmp_path):
     code, _, err = job(f"runs=[{tmp_path / 'old'}]")
     assert code == 2
     assert f"`python -m pipelines.evaluate run={tmp_path / 'old'}`" in err[0]
+
+
+def test_a_run_without_test_rows_is_left_out_of_a_pattern_and_refused_by_name(feed, job, tmp_path):
+    for place, one in zip("ab", feed.runs, strict=False):
+        shutil.copytree(one, tmp_path / place)
+    (tmp_path / "b" / "predictions.parquet").unlink()
+    report = json.loads((tmp_path / "b" / "report.json").read_text())
+    del report["data"]["rows_test"]
+    (tmp_path / "b" / "report.json").write_text(json.dumps(report))
+    code, _, err = job(f"runs=[{tmp_path}/*]")
+    assert (code, err) == (0, [])
+    assert newest(feed, "compare")[1]["systems"]["A"]["runs"] == [str(tmp_path / "a")]
+    code, _, err = job(f"runs=[{tmp_path / 'b'}]")
+    assert code == 2
+    assert f"{tmp_path / 'b'} has no test rows to compare on. Leave it out" in err[0]
 
 
 # --- which runs make a system ---

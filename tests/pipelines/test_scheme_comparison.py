@@ -121,6 +121,17 @@ def test_the_table_is_in_mlflow(compared):
     assert files >= {"report.json", "report.html", "schemes.csv"}
 
 
+def test_a_lost_baseline_ends_the_comparison_before_the_next_run(compared, forks):
+    outputs = compared.folder / "lost"
+    rate = "scheme_comparison.overrides.co_training.optimizer"
+    done = forks.run(compared.folder, "train", *compared.given, *GIVEN, f"paths.outputs={outputs}",
+                     f"+{rate}.learning_rate=1e30", f"+{rate}.clip_norm=null")
+    assert done["code"] == 1, done["said"]
+    assert "co_training became NaN or infinite with seed 2" in done["err"]
+    # The comparison and its first run.
+    assert len(list(outputs.glob("train/*"))) == 2
+
+
 def test_other_jobs_know_that_a_comparison_is_no_training(compared, forks, tmp_path):
     done = forks.run(tmp_path, "evaluate", f"run={compared.run}")
     assert done["code"] == 2

@@ -103,6 +103,16 @@ def test_a_wrong_grid_is_refused(grid, message):
     assert message in mistake
 
 
+def test_two_students_of_one_name_are_refused():
+    losses = {"soft": {"hint_weight": 0.0}, "fm-soft": {"soft_label_weight": 0.0}}
+    mistakes = []
+    searched_students(
+        OmegaConf.create({"grid": {"fm": [False, True], "distillation": losses}}), "light",
+        OmegaConf.create({"hidden_units": [4], "fm": False}), lambda name: {}, mistakes)
+    assert mistakes == ["student_search.grid makes two students named light-fm-soft. Give the "
+                        "losses in student_search.grid.distillation other names."]
+
+
 @pytest.mark.parametrize(("overrides", "messages"), [
     (["student_search.distance=-1", "student_search.latency_tolerance=2", "+student_search.rows=3",
       "students=[tiny]", "student_overrides.light.dropout=0.1", "window=rolling"],

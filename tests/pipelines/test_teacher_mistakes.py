@@ -45,8 +45,11 @@ MISTAKES = [
     ("+teacher.towers.teacher={}", "a tower must be named by letters, digits, `_` and `-`, and not "
                                    "`teacher`."),
     ("+teacher.towers={a.b: {}}", "teacher.towers.a.b: a tower must be named by letters"),
-    ("teacher.weights=[1,2]", "teacher.weights must be numbers by name of a tower, or null for "
-                              "equal ones, got [1, 2]."),
+    ("teacher.weights=[1,2]", "teacher.weights must be a mapping, got [1, 2]."),
+    ("+teacher.weights={xdeepfm: nan, dcn_v2: 1, deepfm: 1}",
+     "teacher.weights.xdeepfm must be a finite number, got nan."),
+    ("teacher.hint_from=[xdeepfm]", "teacher.hint_from must be text, got ['xdeepfm']."),
+    ("~teacher.gate", "teacher.gate is missing."),
     ("+teacher.weights={xdeepfm: 1, dcn_v2: 1}",
      "teacher: weights must name each member once: xdeepfm, dcn_v2, deepfm; got xdeepfm, dcn_v2."),
     ("+teacher.weights={xdeepfm: 1, dcn_v2: 1, deepfm: 1} teacher.gate=learned",
@@ -137,6 +140,16 @@ def test_finished_members_must_be_there_for_a_new_run(tmp_path):
     assert absences(run=run, tower="tiny") == [
         f"teacher.towers.earlier.tower names `tiny`, which is no tower of {run}; it has teacher, "
         "light."]
+    note(status="done", towers=["teacher", "baseline.fm", "baseline.trees"],
+         baselines={"fm": {"auc": 0.5}, "trees": {"auc": 0.5, "gbdt": {"trees": 100}}})
+    assert absences(run=run, tower="baseline.fm") == []
+    assert absences(run=run, tower="baseline.trees") == [
+        "teacher.towers.earlier.tower names `baseline.trees`, which reads leaves of trees that "
+        "only its own run finds. Give a file of its scores, or another tower."]
+    (tmp_path / "report.json").write_text(json.dumps(
+        {"job": "train", "status": "done", "scheme_comparison": {}}))
+    assert absences(run=run) == [f"{where}is a comparison of schemes; the runs that it is made of "
+                                 "stand in its report.md."]
 
 
 def test_finished_members_are_refused_in_daily_jobs_by_name():
