@@ -10,6 +10,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from dualdnn.errors import ConfigError
 from pipelines.student_grid import searched_students
@@ -125,7 +126,11 @@ def _overridden(found: DictConfig, overrides: Any, where: str, mistakes: list[st
         own = None
     found = found.copy()
     OmegaConf.set_struct(found, False)
-    return OmegaConf.merge(found, own or {})
+    try:
+        return OmegaConf.merge(found, own or {})
+    except OmegaConfBaseException as error:
+        mistakes.append(f"{where}: {str(error).splitlines()[0]}.")
+        return found
 
 
 def _students(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:

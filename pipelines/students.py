@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dualdnn.config import parse
-from dualdnn.distillation.objective import Objective
+from dualdnn.distillation.objective import WEIGHTS, Objective
 from dualdnn.distillation.schemes import (
     ALONE,
     CO_TRAINING,
@@ -196,6 +196,28 @@ def extra_field_mistakes(student: StudentPlan, schema: Schema,
         found.append(f"{where} names every field, so nothing of the teacher would be transferred. "
                      f"Leave one out, or use scheme {ALONE}.")
     return found
+
+
+def unheard_mistakes(of_run: Any, students: Sequence[StudentPlan]) -> list[str]:
+    """Settings of the run's distillation that are of a loss which no student has.
+
+    Args:
+        of_run: `distillation`, plain values.
+        students: of the run, as they are trained.
+    """
+    objective, default = parse(Objective, of_run, "distillation", []), Objective()
+    heard = {weight: any(getattr(one.objective, weight) > 0 for one in students)
+             for weight in WEIGHTS}
+    if objective is None or not students:
+        return []
+    belongs = {"temperature": "soft_label_weight", "logit_loss": "logit_weight",
+               "hint_loss": "hint_weight"}
+    asked = [(name, weight) for name, weight in belongs.items()
+             if getattr(objective, name) != getattr(default, name)]
+    asked += [(f"schedule.{name}", belongs.get(name, name)) for name in (*WEIGHTS, "temperature")
+              if not getattr(objective.schedule, name).is_constant]
+    return [f"distillation.{name} is given, but no student of this run has a {weight} above 0. "
+            "Give it one, or leave this out." for name, weight in asked if not heard[weight]]
 
 
 def unclean_teacher_mistakes(students: Sequence[StudentPlan]) -> list[str]:

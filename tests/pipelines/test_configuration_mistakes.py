@@ -14,6 +14,7 @@ from pipelines.compose import composed, resolved
 from pipelines.entry import _arguments
 from pipelines.plan import plan_from
 from pipelines.runs import choose_run
+from pipelines.students import unheard_mistakes
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
 
@@ -40,6 +41,8 @@ MISTAKES = [
                           "as in baselines=[fm]."),
     ("baselines=[fm] baseline_overrides.dnn.dropout=0.1",
      "baseline_overrides.dnn: `dnn` is not among the baselines of this run: fm."),
+    ("student_overrides.light.optimizer=[1]",
+     "student_overrides.light: Cannot merge DictConfig with ListConfig."),
     ("baselines=[fm] baseline_overrides.fm=3",
      "baseline_overrides.fm must be baseline_overrides.fm.KEY=VALUE, got 3."),
     ("baseline_overrides=3",
@@ -404,6 +407,31 @@ def test_a_scheme_of_the_run_goes_with_any_distillation_and_controls(scheme, dis
     assert len(plan.controls) == 2 * len(names)
     listens = distillation != "labels_only" and scheme not in ("alone", "feature_transfer")
     assert [one.objective.distills for one in plan.students] == [listens] * len(names)
+
+
+@pytest.mark.parametrize(("overrides", "unheard"), [
+    ("distillation.logit_loss=z_scored", ["logit_loss"]),
+    ("distillation.logit_loss=z_scored distillation.logit_weight=0.5", []),
+    ("distillation.logit_loss=z_scored students=[tiny,light] "
+     "+student_overrides.tiny.distillation.logit_weight=0.5", []),
+    ("distillation=labels_only distillation.temperature=4 distillation.hint_loss=cosine",
+     ["temperature", "hint_loss"]),
+    ("scheme=rocket_launching distillation.temperature=4", ["temperature"]),
+    ("distillation=labels_only distillation.schedule.soft_label_weight.shape=cosine "
+     "distillation.schedule.temperature.shape=cosine distillation.schedule.temperature.initial=2 "
+     "distillation.schedule.hint_weight.shape=stop "
+     "distillation.schedule.hint_weight.end=0.5",
+     ["schedule.soft_label_weight", "schedule.hint_weight", "schedule.temperature"]),
+    ("distillation.temperature=4 distillation.hint_loss=cosine "
+     "distillation.schedule.hint_weight.shape=cosine", []),
+])
+def test_settings_of_a_loss_that_no_student_has(overrides, unheard):
+    given = overrides.split()
+    with initialize_config_dir(CONF, version_base="1.3"):
+        of_run = resolved(composed("train", _arguments(given)))["distillation"]
+    found = unheard_mistakes(of_run, plan_of(*given).students)
+    assert [one.split(" is given")[0] for one in found] == [f"distillation.{name}"
+                                                            for name in unheard]
 
 
 def test_two_students_that_move_the_teacher_need_a_run_each():

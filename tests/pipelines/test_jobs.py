@@ -174,6 +174,8 @@ def test_export_makes_another_version_of_an_mlflow_run(trained, forked):
 @pytest.mark.parametrize(("arguments", "code", "last"), [
     (["seed=-1", "training.epochs=0", "students=[mni]"], 2,
      r"error: 4 mistakes in the configuration: .*students=\[mni\].*seed.*training\.epochs"),
+    (["distillation.soft_label_weight=0", "distillation.temperature=4"], 2,
+     r"error: distillation\.temperature is given, but no student of this run has a soft_label_w"),
     (["data.label=clack"], 1, r"error: .*part\.parquet: column `clack` is missing"),
 ])
 def test_the_last_line_says_what_is_wrong(feed, tmp_path, arguments, code, last, forked):
