@@ -159,8 +159,8 @@ class OutOfVocabulary(Switch):
 
     Attributes:
         rise: above the champion's share, absolute,
-        errors: where the rise is also this many standard errors, so that the few rows which a
-            version was published with are not taken for what is usual.
+        errors: where the rise is also this many standard errors over users, so that the few rows
+            or users which a version was published with are not taken for what is usual.
         maximum: of the share itself, or None; the only limit without a champion.
     """
 

@@ -71,7 +71,7 @@ def holdout(case: Case) -> Iterator[Reason]:
                "min_negatives": rule.min_negatives})
 
 
-def _errors_apart(one: float, rows: int, other: float, other_rows: int) -> float:
+def _errors_apart(one: float, rows: float, other: float, other_rows: float) -> float:
     """Standard errors between the shares of two parts, were both drawn at one rate."""
     # Half a count keeps a rate of 0 from having no error at all.
     joint = (one * rows + other * other_rows + 0.5) / (rows + other_rows + 1)
@@ -112,14 +112,13 @@ def oov(case: Case) -> Iterator[Reason]:
         yield case.unmeasured("oov", "fields", "the share of unseen values")
         return
     rises = {name: share - theirs[name] for name, share in ours.items() if name in theirs}
-    rows = [int(version.reference.get("rows") or 0)
-            for version in (case.challenger, case.champion) if version]
+    rows = [_draws(version.reference) for version in (case.challenger, case.champion) if version]
     failed = False
     for name, share in ours.items():
         too_much = math.isnan(share) or (rule.maximum is not None and share > rule.maximum)
         rose = name in rises and not rises[name] <= rule.rise
-        if rose and not too_much and all(rows):
-            rose = _errors_apart(share, rows[0], theirs[name], rows[1]) > rule.errors
+        if rose and not too_much and all(one.get(name) for one in rows):
+            rose = _errors_apart(share, rows[0][name], theirs[name], rows[1][name]) > rule.errors
         if too_much or rose:
             failed = True
             before = f" after {theirs[name]:.3f}" if name in theirs else ""
@@ -141,6 +140,12 @@ def oov(case: Case) -> Iterator[Reason]:
 def _shares(reference: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(one["oov"]) for name, one in reference.get("fields", {}).items()
             if one.get("oov") is not None}
+
+
+def _draws(reference: Mapping[str, Any]) -> dict[str, float]:
+    """By field how many rows its share is worth; versions before 0.4 count every row."""
+    return {name: float(one.get("draws", reference.get("rows") or 0))
+            for name, one in reference.get("fields", {}).items()}
 
 
 def _rows_by_part(scores: np.ndarray, cuts: np.ndarray, width: float) -> np.ndarray:

@@ -80,6 +80,27 @@ def _sample(lake: Lake, model: DualDNN, examples: Examples, tower: str) -> Sampl
                   logits=_served_logits(model, examples, tower, index))
 
 
+def independent_draws(hits: np.ndarray, users: np.ndarray) -> float:
+    """How many single rows would know a share as well as these, whose users come with many.
+
+    All rows of a new user miss what is known of users. The variance of the share over users is set
+    against that of single rows (the inverse of Kish's design effect); where all rows are alike, and
+    nothing can be said of it, every user counts as one.
+
+    Args:
+        hits: (n,) bool.
+        users: (n,) codes from 0 on.
+    """
+    if not len(hits):
+        return 0.0
+    share = float(hits.mean())
+    by_user = np.bincount(users, hits - share)
+    variance = float(np.square(by_user).sum()) / len(hits) ** 2
+    if variance == 0:
+        return float(len(by_user))
+    return min(share * (1 - share) / variance, float(len(hits)))
+
+
 def reference_histograms(
     examples: Examples, index: np.ndarray, probabilities: np.ndarray
 ) -> dict[str, Any]:
@@ -92,16 +113,20 @@ def reference_histograms(
 
     Returns:
         `probability`: counts in 20 equal bins of [0, 1]. `fields`: by name the share of missing
-        or unseen values (`oov`), of a number field also the counts of its buckets. Fields that
-        only the teacher reads are left out.
+        or unseen values (`oov`) and how many independent `draws` of it these rows are worth, of a
+        number field also the counts of its buckets. Fields that only the teacher reads are left
+        out.
     """
+    users = np.arange(len(index)) if examples.groups is None else np.unique(
+        examples.groups[index], return_inverse=True)[1]
     fields: dict[str, Any] = {}
     for position, field in enumerate(examples.schema.fields):
         if field.privileged:
             continue
         rows = examples.rows[index, examples.columns(field.name).start]
         oov = int(examples.row_map.oov_rows[position])
-        fields[field.name] = {"oov": float(np.mean(rows == oov)) if len(rows) else None}
+        fields[field.name] = {"oov": float(np.mean(rows == oov)) if len(rows) else None,
+                              "draws": independent_draws(rows == oov, users)}
         if field.kind == "number":
             found = examples.row_map.buckets_of_numbers(position,
                                                         examples.numbers(field.name, index))
@@ -124,7 +149,9 @@ def summed_histograms(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         those = [part["fields"][name] for part in parts]
         seen = [(one["oov"], count) for one, count in zip(those, rows, strict=True) if count]
         fields[name] = {"oov": sum(share * count for share, count in seen) / sum(rows)
-                        if seen else None}
+                        if seen else None,
+                        "draws": sum(one.get("draws", count)
+                                     for one, count in zip(those, rows, strict=True))}
         if "buckets" in first:
             fields[name]["buckets"] = np.sum([one["buckets"] for one in those], axis=0).tolist()
     return {"rows": sum(rows), "fields": fields,

@@ -420,6 +420,17 @@ def test_few_rows_explain_a_rise_of_unseen_values(challenger, champion, holdout,
     assert failed(decision) == ([] if passes else [("oov", "field user")])
 
 
+@pytest.mark.parametrize(("draws", "passes"), [(6000, False), (60, True)])
+def test_rows_of_few_users_explain_a_rise_of_unseen_values(challenger, champion, holdout, draws,
+                                                           passes):
+    versions = [dataclasses.replace(one, reference={
+        "rows": 6000, "fields": {"user": {"oov": share, "draws": draws}}})
+                for one, share in ((challenger, 0.26), (champion, 0.1))]
+    decision = decide(challenger=versions[0], champion=versions[1], holdout=holdout,
+                      settings=GateSettings().only("oov"))
+    assert failed(decision) == ([] if passes else [("oov", "field user")])
+
+
 def test_limits_without_a_champion(challenger, holdout):
     rules = GateSettings().only("oov", "size")
     rules = dataclasses.replace(
