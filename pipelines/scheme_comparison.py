@@ -128,7 +128,8 @@ def _section(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
         for name, logits in system.logits.items():
             if name != TEACHER:
                 students[name] = logits
-                if system is not systems[0]:
+                # Without one where it diverged with some seed, which a note says.
+                if system is not systems[0] and TEACHER in system.logits:
                     own_teachers[name] = system.logits[TEACHER]
     students = {name: students[name] for name in asked.schemes if name in students}
     comparison = compared_schemes(rows, asked.seeds, students, teacher, own_teachers,
