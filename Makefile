@@ -1,6 +1,6 @@
 # make run    train, evaluate and export on MovieLens-100K; again: show the finished run
 # make test   linters, types and tests, under 15 minutes
-# make prove  the long proofs, then the tables that the README shows; hours
+# make prove  the long proofs, then tables of benchmarks/RESULTS.md; hours
 # make lint   linters and types alone
 # make lock   pin what pyproject.toml asks for
 #
@@ -25,7 +25,7 @@ define NEEDS_PYTHON
 	echo "dualdnn needs Python 3.11 or newer, and $(PYTHON) is not." >&2; \
 	echo "Name another one: make run PYTHON=/path/to/python3.11" >&2; exit 1; }
 endef
-# Each writes one table of the README. Those of a log that nobody fetches are added by
+# Each writes one table of benchmarks/RESULTS.md. Those of a log that nobody fetches are added by
 # make prove TWEETINGS=FOLDER; that of the peers needs an environment of its own, see
 # python -m benchmarks.quality.peers --help.
 TWEETINGS ?=

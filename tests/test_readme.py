@@ -62,5 +62,16 @@ def test_every_named_choice_exists():
             assert (REPOSITORY / "conf" / group / f"{option}.yaml").is_file(), (group, option)
 
 
-def test_no_path_of_a_machine_is_left():
-    assert not re.search(r"(?<![\w.])/(work|tmp|root|home)/", README)
+@pytest.mark.parametrize("document", ["README.md", "RUNBOOK.md", "benchmarks/RESULTS.md",
+                                      "benchmarks/quality/scheme_analysis.md"])
+def test_documents_name_no_path_of_a_machine_and_link_to_what_is_there(document):
+    path = REPOSITORY / document
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"(?<![\w.])/(work|tmp|root|home)/", text)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        name, _, heading = target.partition("#")
+        linked = path.parent / name
+        assert linked.is_file(), target
+        if heading:
+            assert re.search(rf"^#+ {heading}$", linked.read_text(encoding="utf-8"),
+                             re.IGNORECASE | re.MULTILINE), target
