@@ -36,6 +36,7 @@ from pipelines.students import (
     scheme_mistakes,
     student_from,
     unclean_teacher_mistakes,
+    unheard_mistakes,
 )
 from pipelines.teachers import TeacherPlan, teacher_from
 
@@ -170,12 +171,15 @@ def _schema_mistakes(schema: Schema, evaluation: EvaluationSettings | None) -> l
     return found
 
 
-def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
+def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = (), *,
+              begins: bool = False) -> Plan:
     """Check a resolved configuration of `train` as a whole.
 
     Args:
         config: plain values; `student_configs` holds the configuration of each student by name.
         mistakes: found so far, reported together with those found here.
+        begins: also refuse settings of a loss that no student has. A run that is there already was
+            accepted when it began, and runs of several schemes share one `distillation`.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -222,6 +226,8 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = ()) -> Plan:
         for student in filter(None, students):
             found.extend(extra_field_mistakes(student, schema, [field.name for field in kept]))
     found.extend(unclean_teacher_mistakes([student for student in students if student]))
+    if begins and all(students):
+        found.extend(unheard_mistakes(config["distillation"], students))
     for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking")):
         parse(cls, config.get(name), name, found)
     published = parse(PublishedFigures, config.get("published"), "published", found)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dualdnn.errors import ConfigError
 from pipelines.compose import given_overrides, resolved
 from pipelines.entry import start
 from pipelines.load import SCORES_FILE
@@ -15,7 +14,6 @@ from pipelines.present import make_console, show_finished, show_result
 from pipelines.runs import choose_run, new_run, read_report
 from pipelines.scheme_comparison import compare_schemes
 from pipelines.scheme_runs import scheme_comparison_from
-from pipelines.students import unheard_mistakes
 from pipelines.teachers import absent_members
 from pipelines.train_run import train_in
 
@@ -31,10 +29,7 @@ def main(config: DictConfig) -> None:
     if compares:
         asked, runs, plan = scheme_comparison_from(settings, mistakes)
     else:
-        plan = plan_from(settings, mistakes)
-        # A run that is there already was accepted when it began.
-        if run is None and (unheard := unheard_mistakes(settings["distillation"], plan.students)):
-            raise ConfigError(unheard)
+        plan = plan_from(settings, mistakes, begins=run is None)
     console = make_console()
     if run and read_report(run).get("status") == "done":
         show_finished(console, run)

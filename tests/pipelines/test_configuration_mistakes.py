@@ -14,12 +14,11 @@ from pipelines.compose import composed, resolved
 from pipelines.entry import _arguments
 from pipelines.plan import plan_from
 from pipelines.runs import choose_run
-from pipelines.students import unheard_mistakes
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
 
 
-def plan_of(*overrides, conf=CONF, more=()):
+def plan_of(*overrides, conf=CONF, more=(), begins=False):
     """What `python -m pipelines.train OVERRIDES` checks before it opens the data."""
     searched = [f"hydra.searchpath=[{','.join(more)}]"] if more else []
     with initialize_config_dir(conf, version_base="1.3"):
@@ -27,7 +26,7 @@ def plan_of(*overrides, conf=CONF, more=()):
         config = composed("train", _arguments([*overrides, *searched]))
         settings = resolved(config, mistakes)
         settings, _ = choose_run("train", settings, list(overrides), mistakes)
-    return plan_from(settings, mistakes)
+    return plan_from(settings, mistakes, begins=begins)
 
 
 MISTAKES = [
@@ -427,9 +426,12 @@ def test_a_scheme_of_the_run_goes_with_any_distillation_and_controls(scheme, dis
 ])
 def test_settings_of_a_loss_that_no_student_has(overrides, unheard):
     given = overrides.split()
-    with initialize_config_dir(CONF, version_base="1.3"):
-        of_run = resolved(composed("train", _arguments(given)))["distillation"]
-    found = unheard_mistakes(of_run, plan_of(*given).students)
+    plan_of(*given)  # a run that is there already is not refused
+    # Together with whatever else is wrong.
+    with pytest.raises(ConfigError) as caught:
+        plan_of(*given, "training.epochs=0", begins=True)
+    *found, epochs = sorted(caught.value.mistakes, key=lambda one: "training.epochs" in one)
+    assert epochs.startswith("training.epochs ")
     assert [one.split(" is given")[0] for one in found] == [f"distillation.{name}"
                                                             for name in unheard]
 
