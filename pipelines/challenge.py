@@ -118,7 +118,7 @@ def standing_version(folder: Path, state: Path, version: int) -> Standing:
     stored = open_state(where)
     return Standing(version=version, path=folder / str(version), stored=stored,
                     student=open_student(where / STUDENT_PART),
-                    plan=daily_plan_from(stored.about["settings"]))
+                    plan=daily_plan_from(stored.about["settings"], stored=True))
 
 
 def judged_reference(path: Path) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dualdnn.data.examples import Examples
@@ -61,7 +61,7 @@ def window_days(job: DailyJob) -> WindowDays:
     train = [first + _DAY * i for i in range((after - first).days)]
     newest = [after + _DAY * i for i in range((job.as_of - after).days + 1)]
     held = [day for day in newest if day >= holdout]
-    fit, findings = fit_days(job, [*train, *newest], held)
+    fit, findings = fit_days(job, [*train, *newest], held, job.plan.partitions)
     return WindowDays(
         job=job, findings=findings, train=[day for day in train if day in fit],
         newest=[day for day in newest if day in fit], holdout=[day for day in held if day in fit])
@@ -80,5 +80,6 @@ def newest_days(job: DailyJob, since: datetime.date
     wanted = [since + _DAY * i for i in range((job.as_of - since).days + 1)]
     if not wanted:
         return [], []
-    fit, findings = fit_days(job, wanted, [job.as_of])
+    # `min_days` is of a window; here there may be no more than a day.
+    fit, findings = fit_days(job, wanted, [job.as_of], replace(job.plan.partitions, min_days=0))
     return fit, show_findings(job.console, findings)

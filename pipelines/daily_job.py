@@ -18,17 +18,30 @@ from rich.console import Console
 from dualdnn.data.encoding import encoded_folder
 from dualdnn.data.finding import Finding, in_order, refuse_errors
 from dualdnn.data.partition_checks import check_lake, usable_days
+from dualdnn.data.partition_settings import PartitionSettings
+from dualdnn.data.window import refuse_incomplete
 from dualdnn.errors import RejectedError
 from dualdnn.evaluation.decision import Decision
 from dualdnn.export.outcomes import DONE, Outcome, outcome_of, record_outcome, remove_outcomes
-from dualdnn.export.retention import prune
+from dualdnn.export.retention import daily_turn, prune
 from dualdnn.storage import lock
 from dualdnn.tracking import MlflowRegistry, default_uri
 from pipelines.daily_plan import DailyPlan
 from pipelines.record import last_step, open_record
-from pipelines.runs import configuration_hash, new_run, read_report, same_run
+from pipelines.runs import (
+    configuration_hash,
+    new_run,
+    read_report,
+    same_run,
+    unfinished_days,
+)
 
 _NOT_OF_THE_DAY = ("force",)
+# A prune of somebody else holds the turn for moments.
+_TURN_SECONDS = 2.0
+# Files of a run folder that only its next try needs.
+_PROGRESS = ("checkpoints", "finetune_checkpoints", "trained", "tuned", "challenger", "candidate",
+             "trained.json", "measured.json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +96,18 @@ class DailyJob:
         record_outcome(self.state, self.name, str(self.as_of), Outcome(
             status=status, configuration=day_configuration(self.plan.settings),
             run=str(self.run), version=version, decision=decision.to_dict()))
-        for part in ("checkpoints", "finetune_checkpoints", "trained", "tuned", "challenger",
-                     "candidate"):
-            shutil.rmtree(self.run / part, ignore_errors=True)
+        self.start_over()
         self._retain()
+
+    def start_over(self) -> None:
+        """Clear the run folder of what its next try would go on from."""
+        _clear(self.run)
 
     def _retain(self) -> None:
         kept = self.plan.retention
+        outputs = Path(self.plan.settings["paths"]["outputs"])
+        for run in unfinished_days(outputs, self.name, self.model, self.as_of):
+            _clear(run)  # nobody goes on with a day that is over
         if kept.versions is not None:
             prune(self.exported, self.state, keep=kept.versions, registry=self.registry)
         if kept.encoded_days is None:
@@ -101,6 +119,15 @@ class DailyJob:
             for path in encoded.glob("dt=*"):
                 if path.name < f"dt={oldest}":
                     shutil.rmtree(path)
+
+
+def _clear(run: Path) -> None:
+    for part in _PROGRESS:
+        path = run / part
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def day_configuration(settings: Mapping[str, Any]) -> str:
@@ -121,15 +148,17 @@ def daily_job(name: str, plan: DailyPlan, console: Console) -> Iterator[DailyJob
     Raises:
         LockError: another daily job of the same model is at work.
         RejectedError: the gate has rejected this day with the same configuration.
-        DataError: the lake cannot be built or has no complete day.
+        DataError: the lake cannot be built or has no complete day, or the day is not complete.
     """
     started = time.monotonic()
     towers, paths = plan.towers, plan.settings["paths"]
     state = Path(paths["state"]) / towers.schema.name
-    with lock(state / ".daily.lock", wait=False):
+    with daily_turn(state, wait=_TURN_SECONDS):
         if towers.source:
             towers.source.prepare(towers.lake.path)
-        as_of = plan.window.end(towers.lake.newest_complete())
+        newest_complete = towers.lake.newest_complete()
+        as_of = plan.window.end(newest_complete)
+        refuse_incomplete(as_of, newest_complete)
         earlier = outcome_of(state, name, str(as_of))
         same = earlier is not None and earlier.configuration == day_configuration(plan.settings)
         if earlier and not plan.force and earlier.status == DONE:
@@ -159,15 +188,15 @@ def daily_job(name: str, plan: DailyPlan, console: Console) -> Iterator[DailyJob
         yield job(run=run)
 
 
-def fit_days(job: DailyJob, wanted: list[datetime.date],
-             required: list[datetime.date]) -> tuple[list[datetime.date], list[Finding]]:
+def fit_days(job: DailyJob, wanted: list[datetime.date], required: list[datetime.date],
+             partitions: PartitionSettings) -> tuple[list[datetime.date], list[Finding]]:
     """The days of `wanted` that can be read, and what there is to say about all of them.
 
     Raises:
         DataError: a finding is an error, or a required day is missing.
     """
     plan = job.plan
-    findings = check_lake(plan.towers.lake, wanted, plan.towers.schema, plan.partitions,
+    findings = check_lake(plan.towers.lake, wanted, plan.towers.schema, partitions,
                           required=required)
     refuse_errors(findings)
     return usable_days(wanted, findings), findings

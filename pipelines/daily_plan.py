@@ -143,12 +143,15 @@ def daily_teacher_mistakes(settings: Mapping[str, Any]) -> list[str]:
             for name in finished_members(settings.get("teacher"))]
 
 
-def daily_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = ()) -> DailyPlan:
+def daily_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = (), *,
+                    stored: bool = False) -> DailyPlan:
     """Check the resolved configuration of a daily job as a whole.
 
     Args:
         settings: plain values.
         mistakes: found so far, reported together with those found here.
+        stored: of a published version, of which nothing is needed that its training state holds
+            or that only its own gate has asked for: the files that it names may be gone.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -168,7 +171,7 @@ def daily_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = ()) -
         if not isinstance(own.get(key, False), bool):
             found.append(f"{key} must be true or false, got {own[key]!r}.")
     golden: Sequence[GoldenRequest] = ()
-    if path := own.get("golden_requests"):
+    if (path := own.get("golden_requests")) and not stored:
         try:
             golden = read_golden_requests(Path(str(path)))
         except ConfigError as error:
@@ -186,7 +189,7 @@ def daily_plan_from(settings: Mapping[str, Any], mistakes: Sequence[str] = ()) -
         found.append("a daily job publishes a student, got students=[]. Name one.")
     found += daily_scheme_mistakes(shared)
     found += daily_teacher_mistakes(shared)
-    towers = plan_from(shared, found)
+    towers = plan_from(shared, found, stored=stored)
     # Else plan_from raised.
     assert finetune
     assert admission

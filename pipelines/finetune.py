@@ -81,7 +81,7 @@ def _finetune(job: DailyJob, record: RunRecord, standing: Standing,
         lake=plan.towers.lake, schema=plan.towers.schema, window=window, state=job.all_state,
         admission=plan.admission)
     examples = as_learned(examples, space_of(standing))
-    record.open(plan.towers, examples, plan.settings)
+    record.open(plan.towers, examples, plan.settings, start_over=job.start_over)
     show_data(job.console, plan.towers, examples)
     with TrainingListener(job.console, TensorBoardWriter(run / "tensorboard"),
                           record.mlflow) as listener:

@@ -31,7 +31,7 @@ def finetune_student(job: DailyJob, record: RunRecord, standing: Standing,
         admission=plan.admission)
     earlier = standing.student or standing.stored
     examples = as_learned(examples, space_of(standing))
-    record.open(plan.towers, examples, plan.settings)
+    record.open(plan.towers, examples, plan.settings, start_over=job.start_over)
     show_data(job.console, plan.towers, examples)
     learner.grow(growth)
     first_step = learner.steps

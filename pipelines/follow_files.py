@@ -131,14 +131,19 @@ class _Follower:
             self._tell(f"refused {name}: {error}")
             return True
         except NonFiniteError as error:
-            self.student.give_up(file)
-            self.report.refused[name] = str(error)
-            self._tell(f"gave up {name}: {error}")
+            self._give_up_step(error, file)
             return False
         self.report.refused.pop(name, None)
         if scored is not None:
             self.report.add(name, scored)
         return True
+
+    def _give_up_step(self, error: NonFiniteError, file: DroppedFile | None = None) -> None:
+        gone = self.student.give_up_step(file)
+        self.report.refused |= dict.fromkeys(gone, str(error))
+        self._tell(f"gave up {', '.join(gone)}: {error}" if gone else
+                   f"{error} Rows of several files were learned together: the student begins again "
+                   "and learns each by itself")
 
     def _is_due(self, at_the_end: bool = False) -> bool:
         """Is it time to publish, and is there enough to judge by?"""
@@ -156,8 +161,7 @@ class _Follower:
         except StaleChampionError:  # the loop sees it next
             return False
         except NonFiniteError as error:
-            self.student.give_up()
-            self._tell(f"gave up {rows:,} rows: {error}")
+            self._give_up_step(error)
             return False
         if self.last.accepted:
             self.report.counts["published"].append(self.student.version)

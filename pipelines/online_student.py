@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -18,14 +19,14 @@ from dualdnn.data.dropped_files import DroppedFile, as_lake, day_of
 from dualdnn.data.examples import Examples, open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.window import ChosenDays
-from dualdnn.errors import DataError
+from dualdnn.errors import DataError, LockError
 from dualdnn.evaluation.decision import Decision
 from dualdnn.evaluation.gate import Candidate, GateSettings, Holdout, decide
 from dualdnn.evaluation.metrics import sigmoid, weighted_scores
 from dualdnn.evaluation.progressive import ScoredRows, joined
 from dualdnn.export.candidate import publish_candidate
 from dualdnn.export.champion import champion_of
-from dualdnn.export.retention import prune
+from dualdnn.export.retention import daily_turn, prune
 from dualdnn.export.saved_model import Exported, answer_requests, size_in_bytes
 from dualdnn.export.served_student import ServedStudent
 from dualdnn.export.student import reference_histograms, summed_histograms
@@ -107,6 +108,8 @@ class OnlineStudent:
         if self._rejected_file.exists():
             self._rejected = json.loads(self._rejected_file.read_text(encoding="utf-8"))
         self._opened: StudentLearner | None = None
+        # Files that are learned each by itself: a step of their rows together was not finite.
+        self._suspects: set[str] = set()
         self.begin()
 
     @property
@@ -137,6 +140,7 @@ class OnlineStudent:
         self._offline = self._published if self.offline_version == self.version else (
             ServedStudent(self._job.exported / str(self.offline_version)))
         self._round = _Round()
+        self._waiting: dict[str, list[int]] = {}
         self._newest: _Newest | None = None
         shutil.rmtree(self._job.run / "incoming", ignore_errors=True)
 
@@ -175,31 +179,39 @@ class OnlineStudent:
 
         Raises:
             DataError: the file is not what the schema promises; nothing was learned.
-            NonFiniteError: a loss became NaN; call `give_up` with the file.
+            NonFiniteError: a loss became NaN; call `give_up_step` with the file.
         """
         newest = file.newest(self._job.plan.towers.schema.timestamp)
         if newest is not None and newest > time.time() + _CLOCKS_APART:
             # Rows of ids would expire by that day, and every later row would count as learned.
             raise DataError(f"{file.path} holds a row of {day_of(newest)}, which is not yet by the "
                             "clock of this machine. Correct the clock of the writer.")
+        known = [*file.signature, newest]
         if newest is not None and newest <= self.after:
-            self._files[file.path.name] = file.signature
+            self._files[file.path.name] = known
             return None
+        alone = file.path.name in self._suspects
+        if alone:
+            self._learner.learn_pending()
+            self._waiting = {}
         day = day_of(newest)
         lake = as_lake(file, day, self._job.run / "incoming" / file.path.name)
         earlier, self._newest = self._newest, None
         try:
-            scored, self._newest = self._learned_from(lake, day)
+            scored, self._newest = self._learned_from(lake, day, more_to_come=not alone)
         except DataError:
             self._newest = earlier
             shutil.rmtree(lake.path)
             raise
         if earlier:
             shutil.rmtree(earlier.lake.path)
-        self._round.files[file.path.name] = file.signature
+        self._round.files[file.path.name] = known
+        self._waiting = ({**self._waiting, file.path.name: known}
+                         if self._learner.has_pending else {})
         return scored
 
-    def _learned_from(self, lake: Lake, day: datetime.date) -> tuple[ScoredRows, _Newest]:
+    def _learned_from(self, lake: Lake, day: datetime.date, *,
+                      more_to_come: bool) -> tuple[ScoredRows, _Newest]:
         """Score the rows of a lake of one day, then learn them."""
         plan = self._job.plan
         where: dict[str, Any] = {
@@ -222,7 +234,7 @@ class OnlineStudent:
         examples, growth = self._learner.open_newest(**where, admission=plan.admission)
         examples = as_learned(examples, self._space)
         self._learner.grow(growth)
-        self._learner.learn(examples, index, plan.finetune.batch_size, more_to_come=True)
+        self._learner.learn(examples, index, plan.finetune.batch_size, more_to_come=more_to_come)
         until = max(int(self._until[1]), int(examples.timestamps.max()))
         self._until = [str(day_of(until)), until]
         rows, positives = self._learned
@@ -252,7 +264,7 @@ class OnlineStudent:
         champion, without the files of this round.
 
         Raises:
-            NonFiniteError: a loss became NaN; call `give_up`.
+            NonFiniteError: a loss became NaN; call `give_up_step`.
             StaleChampionError: someone else has published; call `begin`.
         """
         assert self._newest is not None, "there is something to publish"
@@ -267,7 +279,7 @@ class OnlineStudent:
                                 metrics, notes, summed_histograms(self._round.histograms))
         decision = self._judged(exported, rows, metrics)
         if not decision.accepted:
-            self.give_up()
+            self._give_up(self._round.files)
             return decision
         champion = publish_candidate(
             candidate=Path(exported.path), folder=job.exported, state=job.state,
@@ -276,18 +288,41 @@ class OnlineStudent:
             manifest={"gate": decision.to_dict(), "run_folder": str(job.run.resolve())},
             replaces=self.version)
         if job.plan.retention.versions is not None:
-            prune(job.exported, job.state, keep=job.plan.retention.versions,
-                  registry=job.registry)
+            # A daily job at work prunes at its own end.
+            with contextlib.suppress(LockError), daily_turn(job.state, wait=False):
+                prune(job.exported, job.state, keep=job.plan.retention.versions,
+                      registry=job.registry)
         assert champion.version != self.version
         # From what was saved: exactly where a new process would go on.
         self.begin()
         return decision
 
-    def give_up(self, file: DroppedFile | None = None) -> None:
-        """Never learn a file, or those of this round; go on from the champion."""
-        self._rejected |= {file.path.name: file.signature} if file else self._round.files
+    def give_up_step(self, file: DroppedFile | None = None) -> list[str]:
+        """Go on from the champion, without the file whose rows made a step not finite.
+
+        A step may hold rows of several files, of those that were waiting for more. Nobody knows
+        which is to blame, so that each is learned by itself from now on.
+
+        Args:
+            file: that was being taken; None at a publication.
+
+        Returns:
+            names of the files that are never learned; none where each will be tried.
+        """
+        step = {**self._waiting, **({file.path.name: file.signature} if file else {})}
+        if len(step) > 1:
+            self._suspects |= set(step)
+            self.begin()
+            return []
+        return self._give_up(step or self._round.files)
+
+    def _give_up(self, files: Mapping[str, list[int]]) -> list[str]:
+        """Never learn some files; go on from the champion."""
+        names = list(files)
+        self._rejected |= files
         write_json(self._rejected_file, self._rejected)
         self.begin()
+        return names
 
     def _job_of_today(self) -> DailyJob:
         return dataclasses.replace(self._job,
@@ -333,9 +368,18 @@ class OnlineStudent:
                 "negatives": list(self._space)}
 
     def forget_all_but(self, names: set[str]) -> None:
-        """Forget files that are no longer in the folder."""
-        self._files = {name: value for name, value in self._files.items() if name in names}
-        self._rejected = {name: value for name, value in self._rejected.items() if name in names}
+        """Forget files that are no longer in the folder, of rows that the offline model knows.
+
+        Newer ones may come back, with a folder that was not there for a moment, and would be
+        learned a second time.
+        """
+        def is_kept(name: str, known: list[int]) -> bool:
+            # An earlier release kept no newest second.
+            return name in names or (len(known) > 2 and (known[2] is None or known[2] > self.after))
+
+        for files in (self._files, self._rejected):
+            for name in [name for name, known in files.items() if not is_kept(name, known)]:
+                del files[name]
 
     def close(self) -> None:
         """Clear the run folder of what is of no more use."""

@@ -150,7 +150,8 @@ def _check_values(config: Mapping[str, Any], mistakes: list[str]) -> None:
         mistakes.append(f"resume must be true, false or a run folder, got {config['resume']!r}.")
 
 
-def _schema_mistakes(schema: Schema, evaluation: EvaluationSettings | None) -> list[str]:
+def _schema_mistakes(schema: Schema, evaluation: EvaluationSettings | None,
+                     stored: bool) -> list[str]:
     """What a schema needs beyond itself, and what may not be asked of its fields."""
     found = []
     if schema.pii_columns:
@@ -160,7 +161,7 @@ def _schema_mistakes(schema: Schema, evaluation: EvaluationSettings | None) -> l
             found.extend(error.mistakes)
     sliced = evaluation.slices if evaluation else ()
     for field in schema.fields:
-        if field.file and not Path(field.file).is_file():
+        if field.file and not stored and not Path(field.file).is_file():
             found.append(f"field `{field.name}`: file {field.file} does not exist. Check the path.")
         if field.name in sliced and field.pii:
             found.append(f"evaluation.slices names `{field.name}`, which is pii: its values are in "
@@ -172,7 +173,7 @@ def _schema_mistakes(schema: Schema, evaluation: EvaluationSettings | None) -> l
 
 
 def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = (), *,
-              begins: bool = False) -> Plan:
+              begins: bool = False, stored: bool = False) -> Plan:
     """Check a resolved configuration of `train` as a whole.
 
     Args:
@@ -180,6 +181,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = (), *,
         mistakes: found so far, reported together with those found here.
         begins: also refuse settings of a loss that no student has. A run that is there already was
             accepted when it began, and runs of several schemes share one `distillation`.
+        stored: of a model whose state holds the vectors of the files that its fields name.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -213,7 +215,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = (), *,
                                      schema.name if schema else None))
     evaluation = parse(EvaluationSettings, config.get("evaluation"), "evaluation", found)
     if schema:
-        found.extend(_schema_mistakes(schema, evaluation))
+        found.extend(_schema_mistakes(schema, evaluation, stored))
     if schema:
         leaks = window is not None and not window.follows_time
         kept = [field for field in schema.fields if not (leaks and field.label_statistic)]

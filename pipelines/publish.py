@@ -10,7 +10,7 @@ from dualdnn.errors import DataError, LockError
 from dualdnn.export.champion import champion_of
 from dualdnn.export.models_config import CANARY
 from dualdnn.export.promotion import promote, repair, rollback, set_canary
-from dualdnn.export.retention import prune
+from dualdnn.export.retention import daily_turn, prune
 from dualdnn.export.versions import versions_of
 from dualdnn.tracking import MlflowRegistry, default_uri
 from pipelines.entry import start
@@ -28,8 +28,9 @@ def _act(asked: PublishSettings, folder: Path, state: Path, registry: MlflowRegi
             return f"read only: {error}"
         return ""
     if asked.action == "prune":
-        gone = prune(folder, state, keep=asked.keep, keep_days=asked.keep_days, registry=registry)
-        return pruned(gone)
+        with daily_turn(state, wait=False):
+            return pruned(prune(folder, state, keep=asked.keep, keep_days=asked.keep_days,
+                                registry=registry))
     before = champion_of(folder)
     if asked.label == CANARY:
         after = set_canary(folder, asked.version, state=state, registry=registry)

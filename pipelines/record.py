@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,15 +39,24 @@ class RunRecord:
     mlflow: MlflowRun
     about: dict[str, Any]
 
-    def open(self, plan: Plan, examples: Examples, settings: Mapping[str, Any]) -> None:
+    def open(self, plan: Plan, examples: Examples, settings: Mapping[str, Any], *,
+             start_over: Callable[[], None] | None = None) -> None:
         """Note what the run learns from.
 
+        Args:
+            plan: of the run.
+            examples: what it reads.
+            settings: to be noted.
+            start_over: called where an earlier try of this run read other data.
+
         Raises:
-            DataError: an earlier try of this run read other data.
+            DataError: an earlier try read other data, and nobody starts over.
         """
         data = data_section(plan, examples)
         earlier = read_report(self.run).get("data", data)
-        if earlier["fingerprint"] != data["fingerprint"]:
+        if earlier["fingerprint"] != data["fingerprint"] and start_over:
+            start_over()
+        elif earlier["fingerprint"] != data["fingerprint"]:
             raise DataError(
                 f"{plan.lake.path} has changed since {self.run} was started: its days had the "
                 f"fingerprint {earlier['fingerprint'][:12]}, now {data['fingerprint'][:12]}. "

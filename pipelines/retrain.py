@@ -52,7 +52,7 @@ def _cycle(job: DailyJob, record: RunRecord) -> None:
     examples = open_window(job, days.train, days.holdout)
     standing = standing_champion(job.exported, job.state, job.run)
     findings = days.findings_with(examples, standing)
-    record.open(plan.towers, examples, plan.settings)
+    record.open(plan.towers, examples, plan.settings, start_over=job.start_over)
     show_data(job.console, plan.towers, examples)
     with TrainingListener(job.console, TensorBoardWriter(run / "tensorboard"),
                           record.mlflow) as listener:

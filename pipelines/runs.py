@@ -111,6 +111,25 @@ def same_run(outputs: Path, job: str, config: Mapping[str, Any], *, finished: bo
     return None
 
 
+def unfinished_days(outputs: Path, job: str, model: str, before: datetime.date) -> list[Path]:
+    """Runs of a daily job that never finished a day before that one.
+
+    Args:
+        outputs: `paths.outputs`.
+        job: whose runs.
+        model: `data.name`.
+        before: a day.
+    """
+    found = []
+    for folder in _runs(outputs, job):
+        config = _stored_config(folder)
+        as_of = config["window"].get("as_of")  # a job that follows files has none
+        if (config["data"]["name"] == model and as_of and str(as_of) < str(before)
+                and read_report(folder).get("status") not in ("done", "rejected")):
+            found.append(folder)
+    return found
+
+
 def choose_run(
     job: str, settings: dict[str, Any], overrides: Sequence[str], mistakes: list[str]
 ) -> tuple[dict[str, Any], Path | None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,11 @@ class DroppedFile:
         """The newest second in its column `timestamp`; None where it holds no number.
 
         Raises:
-            DataError: the file cannot be read, or lacks the column.
+            DataError: the file is a folder, cannot be read, or lacks the column.
         """
+        if self.path.is_dir():
+            raise DataError(f"{self.path} is a folder, expected a file. Move the files in it here, "
+                            "each by one rename.")
         try:
             column = pq.read_table(self.path, columns=[timestamp])[timestamp]
             newest = pc.max(column).as_py()
@@ -53,7 +57,7 @@ class DroppedFile:
             raise DataError(f"{self.path} cannot be read as parquet with a column "
                             f"`{timestamp}`: {error}. Write it under a name that begins with _ "
                             "and rename it once it is whole.") from error
-        return int(newest) if isinstance(newest, int | float) else None
+        return int(newest) if isinstance(newest, int | float) and math.isfinite(newest) else None
 
 
 def dropped_files(folder: Path) -> list[DroppedFile]:

@@ -151,6 +151,12 @@ def _digests(files: Sequence[Path]) -> list[list[str]]:
         raise _unreadable(error) from error
 
 
+def _has_rows(path: Path) -> bool:
+    if path.suffix == ".parquet":
+        return pq.read_metadata(path).num_rows > 0
+    return path.stat().st_size > 0
+
+
 def _unreadable(error: OSError) -> DataError:
     return DataError(f"{error.filename} was listed but cannot be read: {error.strerror}. Start "
                      "again if the lake is being written; else write or remove the file.")
@@ -170,6 +176,17 @@ def _is_current(target: Path, files: Sequence[Path]) -> bool:
         return False
     write_json(target / META_FILE, {**meta, "signature": signature})
     return True
+
+
+def refuse_changed(lake: Lake, encoded: EncodedDay) -> None:
+    """Whoever reads a day's files beside its encoded rows needs the files that these are of.
+
+    Raises:
+        DataError: the day was written again since it was encoded.
+    """
+    if not _is_current(encoded.path, lake.files(encoded.day)):
+        raise DataError(f"{lake.path}/dt={encoded.day} was written again while it was in use. "
+                        "Run the same command again: it reads the day anew.")
 
 
 def encode_day(lake: Lake, day: datetime.date, schema: Schema, target: Path) -> None:
@@ -210,6 +227,7 @@ def encode_day(lake: Lake, day: datetime.date, schema: Schema, target: Path) -> 
             "format": FORMAT, "day": day.isoformat(), "rows": rows, "sections": sections,
             "fingerprint": fingerprint_of(rows, sections, contents), "contents": contents,
             "signature": signature, "sha256": digests,
+            "empty": [path.name for path in files if not _has_rows(path)],
         })
 
 

@@ -161,7 +161,8 @@ def _copied_files(encoded: Sequence[EncodedDay]) -> Iterator[Finding]:
     places: dict[str, list[tuple[datetime.date, str]]] = {}
     for day in encoded:
         for name, digest in day.meta["sha256"]:
-            places.setdefault(digest, []).append((day.day, name))
+            if name not in day.meta.get("empty", ()):  # those are all alike, and copy nothing
+                places.setdefault(digest, []).append((day.day, name))
     for same in places.values():
         if len(same) > 1:
             files = [f"dt={day}/{name}" for day, name in same]

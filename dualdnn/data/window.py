@@ -174,6 +174,19 @@ class Given:
         return Split(train=train, valid=valid, test=test)
 
 
+def refuse_incomplete(as_of: datetime.date, newest_complete: datetime.date) -> None:
+    """A day that is still being written would be learned in part, and never again.
+
+    Raises:
+        DataError: `as_of` is after the newest complete day of the lake.
+    """
+    if as_of > newest_complete:
+        raise DataError(
+            f"window.as_of={as_of} is not complete: there is no later partition and its "
+            f"folder holds no _SUCCESS. The newest complete day is {newest_complete}."
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rolling:
     """`days` days of training, then a gap, then the holdout that ends at `as_of`.
@@ -268,11 +281,7 @@ class Rolling:
                 f"({len(missing)} days) have no folder in the lake, which holds {available[0]} "
                 f"to {available[-1]}. Choose another window.as_of or fewer window.days."
             )
-        if as_of > newest_complete:
-            raise DataError(
-                f"window.as_of={as_of} is not complete: there is no later partition and its "
-                f"folder holds no _SUCCESS. The newest complete day is {newest_complete}."
-            )
+        refuse_incomplete(as_of, newest_complete)
         return wanted
 
     def split(self, days: np.ndarray, timestamps: np.ndarray, given: np.ndarray | None) -> Split:

@@ -45,6 +45,11 @@ class Champion:
         """Earlier champions, the rollback target first."""
         return [*([] if self.previous is None else [self.previous]), *self.earlier]
 
+    @property
+    def in_use(self) -> list[int]:
+        """What no retention takes away: the champion, what it returns to, what is on trial."""
+        return [one for one in (self.version, self.previous, self.canary) if one is not None]
+
 
 def utc_now() -> str:
     """Now, to the second."""

@@ -37,14 +37,16 @@ class Registry(Protocol):
         """Know exactly `versions` of the model `name`, and point its alias at the champion."""
 
 
-def _remove_orphans(folder: Path, state: Path) -> None:
+def _remove_orphans(folder: Path, state: Path, champion: Champion | None) -> None:
     """Training states that a killed publish or prune left without a version.
 
     Only numbers that this folder has given: below an unmounted `exported_models` there are none.
+    And none of a version that nothing here would have deleted: somebody may restore it.
     """
     remove_leftovers(state)
     # A state is written under the lock before its version is, so none here awaits its version.
-    known, last = version_numbers(folder), last_version(folder)
+    known = {*version_numbers(folder), *(champion.in_use if champion else ())}
+    last = last_version(folder)
     orphans = [number for number in version_numbers(state) if number not in known]
     remove_in_order(*(state / str(number) for number in orphans if number <= last))
 
@@ -64,9 +66,9 @@ def _follow(folder: Path, champion: Champion, registry: Registry | None) -> None
 def repair_locked(folder: Path, state: Path | None, registry: Registry | None) -> Champion | None:
     """`repair` for whoever holds the lock of `folder`."""
     remove_leftovers(folder)
-    if state:
-        _remove_orphans(folder, state)
     champion = champion_of(folder)
+    if state:
+        _remove_orphans(folder, state, champion)
     if champion is None:
         return None
     if not (folder / str(champion.version)).is_dir():

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from dualdnn.errors import ConfigError, DataError
-from dualdnn.export.champion import Champion
 from dualdnn.export.promotion import Registry, model_lock, repair_locked
 from dualdnn.export.versions import (
     Version,
@@ -17,7 +16,7 @@ from dualdnn.export.versions import (
     record_last_version,
     versions_of,
 )
-from dualdnn.storage import remove_in_order
+from dualdnn.storage import lock, remove_in_order
 
 
 def policy_mistakes(keep: int | None, keep_days: float | None, where: str = "") -> list[str]:
@@ -47,20 +46,34 @@ def _superfluous(versions: Sequence[Version], in_use: Sequence[int], keep: int |
     return found
 
 
-def _in_use(folder: Path, champion: Champion) -> list[int]:
-    """The champion, what it returns to, what is tried beside it, and what its student came from."""
-    offline = None
-    with contextlib.suppress(DataError):  # a broken champion stays, and is reported elsewhere
-        offline = read_manifest(folder / str(champion.version)).get("offline_version")
-    return [one for one in (champion.version, champion.previous, champion.canary, offline)
-            if one is not None]
+def _offline_versions(folder: Path, versions: Collection[int]) -> set[int | None]:
+    """Where the students of some versions, which went on alone, came from."""
+    found = set()
+    for version in versions:
+        with contextlib.suppress(DataError):  # a broken one is reported elsewhere
+            found.add(read_manifest(folder / str(version)).get("offline_version"))
+    return found
+
+
+def daily_turn(state: Path, *, wait: bool | float) -> contextlib.AbstractContextManager[None]:
+    """The lock of the daily jobs of a model, which may put any version before their gate.
+
+    Whoever else prunes takes it, so that no version goes while such a job is at work; that job
+    prunes at its own end.
+
+    Args:
+        state: `paths.state/NAME`.
+        wait: see `dualdnn.storage.lock`.
+    """
+    return lock(state / ".daily.lock", wait=wait)
 
 
 def prune(folder: Path, state: Path, *, keep: int | None = None, keep_days: float | None = None,
           now: datetime.datetime | None = None, registry: Registry | None = None) -> list[Version]:
     """Delete versions and their training states; never the champion, never what it returns to.
 
-    Where the champion's student went on alone, the offline version that it came from stays too.
+    Where the student of a version that stays went on alone, the offline version that it came from
+    stays too: nobody could go on from the one without the other.
 
     A version's folder goes first, by one rename, then its training state: a published version
     always has one. What a kill leaves of either is cleared away by the next command.
@@ -91,8 +104,12 @@ def prune(folder: Path, state: Path, *, keep: int | None = None, keep_days: floa
         oldest = since.strftime("%Y-%m-%dT%H:%M:%SZ")
     with model_lock(folder):
         champion = repair_locked(folder, state, registry)
-        in_use = _in_use(folder, champion) if champion else []
-        gone = _superfluous(versions_of(folder), in_use, keep, oldest)
+        in_use = champion.in_use if champion else ()
+        versions = versions_of(folder)
+        gone = _superfluous(versions, in_use, keep, oldest)
+        needed = _offline_versions(
+            folder, {one.version for one in versions} - {one.version for one in gone})
+        gone = [one for one in gone if one.version not in needed]
         # Also where versions were copied here: their numbers stay used, and with that their
         # training states are known to be ours.
         record_last_version(folder, last_version(folder))

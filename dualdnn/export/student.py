@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dualdnn.data.encoding import refuse_changed
 from dualdnn.data.examples import Examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.pseudonyms import key_from_environment
@@ -73,6 +74,7 @@ def _sample(lake: Lake, model: DualDNN, examples: Examples, tower: str) -> Sampl
     day = int(np.searchsorted(starts, part[-1], side="right")) - 1
     index = part[part >= starts[day]][-_SAMPLE_ROWS:]
     schema = examples.schema.public
+    refuse_changed(lake, examples.days[day])
     table = lake.read(examples.days[day].day, schema).take(index - starts[day])
     rows, dense = examples.public_inputs(index)
     key = key_from_environment() if schema.pii_columns else None

@@ -232,6 +232,11 @@ class StudentLearner:
         return Learned(rows=len(batch.labels), loss=float(np.mean(losses)) if losses else None,
                        seconds=seconds, timed_rows=timed)
 
+    @property
+    def has_pending(self) -> bool:
+        """Has `learn` left rows for later?"""
+        return self._pending is not None
+
     def learn_pending(self) -> None:
         """Learn what `learn` has left for later.
 

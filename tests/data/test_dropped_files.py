@@ -32,9 +32,13 @@ def test_the_newest_second_of_a_file(tmp_path):
     write(tmp_path / "a.parquet")
     write(tmp_path / "text.parquet", ["x", "y"])
     write(tmp_path / "none.parquet", np.zeros(0, np.int64))
+    write(tmp_path / "odd.parquet", [np.inf, np.nan])
+    (tmp_path / "y.parquet").mkdir()
     (tmp_path / "z.parquet").write_bytes(b"PAR1")
-    a, none, text, broken = dropped_files(tmp_path)
-    assert (a.newest("ts"), none.newest("ts"), text.newest("ts")) == (9, None, None)
+    a, none, odd, text, folder, broken = dropped_files(tmp_path)
+    assert [file.newest("ts") for file in (a, none, odd, text)] == [9, None, None, None]
+    with pytest.raises(DataError, match=r"y\.parquet is a folder, expected a file\. Move"):
+        folder.newest("ts")
     for file, column in ((broken, "ts"), (a, "clock")):
         with pytest.raises(DataError, match=f"cannot be read as parquet with a column `{column}`"):
             file.newest(column)

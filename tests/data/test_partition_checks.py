@@ -308,6 +308,14 @@ def test_a_file_that_stands_twice(month, findings, lake):
     assert "dt=2024-01-08/part-0.parquet, dt=2024-01-08/part-1.parquet" in found[0].message
 
 
+def test_files_without_rows_are_no_copies(month, findings, lake):
+    month()
+    for day in DAYS[2:5]:
+        table = pq.read_table(lake.path / f"dt={day}" / "part-0.parquet")
+        pq.write_table(table.slice(0, 0), lake.path / f"dt={day}" / "part-1.parquet")
+    assert findings() == []
+
+
 def test_a_day_that_is_another_days_copy(month, findings, lake):
     month(without=[BAD])
     shutil.copytree(lake.path / f"dt={DAYS[BAD - 1]}", lake.path / f"dt={DAYS[BAD]}")

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -271,6 +272,21 @@ def test_a_prune_keeps_what_a_student_went_on_from(store):
         store.promote(version)
     assert [version.version for version in store.prune(1)] == [5, 4, 3, 1]
     assert version_numbers(store.folder) == version_numbers(store.state) == [2, 6, 7]
+    # Also of the version that a rollback returns to.
+    store.add(8)
+    store.promote(8)
+    assert [version.version for version in store.prune(1)] == [6]
+    assert version_numbers(store.folder) == version_numbers(store.state) == [2, 7, 8]
+
+
+def test_a_version_that_was_lost_keeps_its_training_state(store):
+    for version in (2, 3):
+        store.promote(version)
+    for version in (1, 2, 3):
+        shutil.rmtree(store.folder / str(version))
+    store.repair()
+    # A killed prune has left the first; nothing of ours deletes champions.
+    assert version_numbers(store.state) == [2, 3, 4, 5]
 
 
 def test_a_candidate_replaces_no_other_champion_than_it_was_compared_with(store, candidate):

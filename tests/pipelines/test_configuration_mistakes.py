@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
 from dualdnn.errors import ConfigError
 from pipelines.compose import composed, resolved
+from pipelines.daily_plan import daily_plan_from
 from pipelines.entry import _arguments
 from pipelines.plan import plan_from
 from pipelines.runs import choose_run
@@ -488,3 +489,18 @@ def test_extra_fields_are_public_and_not_all(names, message):
         plan_of(*given, f"student.extra_fields=[{names}]")
     assert raised.value.mistakes == [f"student/light.extra_fields {message}"]
     assert plan_of(*given, "student.extra_fields=[b]").students[0].extra_fields == ("b",)
+
+
+def test_files_that_a_published_version_names_may_be_gone():
+    with initialize_config_dir(CONF, version_base="1.3"):
+        settings = resolved(composed("retrain", ["golden_requests=gone.json"]))
+    settings["data"]["fields"].append({
+        "name": "text", "kind": "vector", "side": "item", "file": "gone.parquet",
+        "key": "item_id"})
+    with pytest.raises(ConfigError) as caught:
+        daily_plan_from(settings)
+    named = [next(file for file in ("gone.json", "gone.parquet") if file in one)
+             for one in caught.value.mistakes]
+    assert sorted(named) == ["gone.json", "gone.parquet"]
+    plan = daily_plan_from(settings, stored=True)
+    assert (plan.golden, plan.towers.schema.fields[-1].file) == ((), "gone.parquet")

@@ -1,6 +1,7 @@
 """The daily cycle as an operator meets it: exit codes, last lines, versions, reports."""
 
 import datetime
+import json
 import re
 import shutil
 import sys
@@ -18,8 +19,9 @@ from dualdnn.data.lake import Lake
 from dualdnn.export.champion import champion_of
 from dualdnn.export.latency import measure_here, measure_latency
 from dualdnn.export.versions import read_manifest, versions_of
+from dualdnn.storage import lock
 from dualdnn.training.learner import open_state
-from pipelines import challenge, finetune, reporting, retrain
+from pipelines import challenge, finetune, publish, reporting, retrain
 from pipelines.entry import start
 from tests.daily_feed import ROWS, Feed
 from tests.pipelines.conftest import DATA
@@ -217,6 +219,50 @@ def test_nothing_new_is_nothing_to_do(feed, run):
     assert code == 0
     assert "nothing is newer than 2024-01-07" in out
     assert champion_of(feed.exported) == before
+
+
+def test_a_day_that_is_still_being_written_is_not_learned(feed, run):
+    half = feed.folder / "feed" / "dt=2024-01-10"
+    shutil.copytree(feed.folder / "feed" / "dt=2024-01-09", half)
+    (half / "_SUCCESS").unlink()
+    for job in ("retrain", "finetune"):
+        code, _, last = run(job, "window.as_of=2024-01-10")
+        assert (code, "window.as_of=2024-01-10 is not complete" in last) == (1, True), last
+    shutil.rmtree(half)
+
+
+def test_a_failed_try_begins_anew_where_a_day_was_written_again(feed, run, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    given = ("retrain", "window.as_of=2024-01-09", "finetune_newest=false", "gate=off")
+    with monkeypatch.context() as patched:
+        patched.setattr(retrain, "_passed_gate", full)
+        assert run(*given)[0] == 1
+    (tried,) = (feed.folder / "outputs" / "retrain").glob("*/trained")
+    # As one that has failed on an earlier day, and that nobody went on with.
+    older = tried.parent.parent / "20240101T000000Z"
+    shutil.copytree(tried.parent, older)
+    config = (older / "config.yaml").read_text()
+    (older / "config.yaml").write_text(config.replace("as_of: '2024-01-09'", "as_of: '2024-01-03'"))
+    part = feed.folder / "feed" / "dt=2024-01-07" / "part.parquet"
+    pq.write_table(pq.read_table(part).slice(0, 200), part)
+    code, out, last = run(*given)
+    assert (code, last) == (0, ""), out
+    report = json.loads((tried.parent / "report.json").read_text())
+    assert (report["status"], report["data"]["rows_train"]) == ("done", 3 * ROWS + 200)
+    assert report["progress"]["teacher"]["best_step"] == (3 * ROWS + 200) // 40
+    assert not (older / "trained").exists()
+
+
+def test_versions_are_not_pruned_while_a_daily_job_is_at_work(feed, monkeypatch, capsys):
+    monkeypatch.chdir(feed.folder)
+    monkeypatch.setattr(sys, "argv", ["publish", "export.name=my_feed", "action=prune", "keep=1"])
+    before = versions_of(feed.exported)
+    with lock(feed.state / ".daily.lock", wait=False), pytest.raises(SystemExit) as exit:
+        start("publish", publish.main)
+    assert (exit.value.code, versions_of(feed.exported)) == (1, before)
+    assert ".daily.lock is locked by pid" in capsys.readouterr().err
 
 
 def test_all_mistakes_are_named_before_data_is_read(feed, run):

@@ -4,7 +4,6 @@ import datetime
 import json
 import os
 import re
-import shutil
 import sys
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from dualdnn.data.examples import Examples
 from dualdnn.export.champion import champion_of
 from dualdnn.export.versions import faults_of, read_manifest, version_numbers
 from dualdnn.storage import lock
@@ -276,13 +276,47 @@ def test_the_offline_model_starts_it_anew(feed, run):
     assert (about["offline_version"], len(about["files"])) == (4, 7)
 
 
-def test_files_that_are_gone_are_forgotten(feed, run):
-    shutil.rmtree(feed.folder / "dropped")
-    (feed.folder / "dropped").mkdir()
+def test_files_that_are_gone_are_forgotten_once_the_offline_model_knows_their_rows(feed, run):
+    dropped, away = feed.folder / "dropped", feed.folder / "away"
+    os.rename(dropped, away)
+    dropped.mkdir()
     drop(feed, 9, 0, of=3, change=future(4), name="2024-01-13-0.parquet")
-    assert run(*FOLLOW)[0] == 0
-    assert list(overlay_of(feed).about["files"]) == ["2024-01-13-0.parquet"]
-    assert version_numbers(feed.exported)[-1] == champion_of(feed.exported).version
+    before = version_numbers(feed.exported)
+    with lock(feed.state / ".daily.lock", wait=False):  # it may put any version before its gate
+        assert run(*FOLLOW, "retention.versions=1")[0] == 0
+    new = champion_of(feed.exported).version
+    assert version_numbers(feed.exported) == [*before, new]
+    files = overlay_of(feed).about["files"]
+    assert {"2024-01-09-0.parquet", "2024-01-12-1.parquet", "2024-01-13-0.parquet"} <= set(files)
+    assert "2024-01-08-0.parquet" not in files
+    # A disk that was away for a moment: nothing is learned again.
+    for path in away.iterdir():
+        os.rename(path, dropped / path.name)
+    assert "0 files, 0 rows learned" in run(*FOLLOW)[1]
+
+
+def test_a_file_whose_rows_make_a_step_infinite_is_found_among_those_of_the_step(
+        feed, run, monkeypatch):
+    sound = [drop(feed, 9, 0, of=24, change=future(6), name="2024-01-15-0.parquet"),
+             drop(feed, 9, 1, change=future(6), name="2024-01-15-2.parquet")]
+    bad = drop(feed, 9, 5, of=ROWS // 7, change=future(6), name="2024-01-15-1.parquet")
+    batch = Examples.batch
+
+    def heavy(examples, order):
+        found = batch(examples, order)
+        if len(examples.labels) != 7:
+            return found
+        return found._replace(weights=np.full(len(order), np.inf, np.float32))
+
+    monkeypatch.setattr(Examples, "batch", heavy)
+    code, out, last = run(*FOLLOW)
+    assert (code, last) == (0, ""), out
+    assert "the student begins again and learns each by itself" in " ".join(out.split())
+    assert f"gave up {bad}: " in out
+    assert set(sound) <= set(overlay_of(feed).about["files"])
+    rejected = json.loads((feed.state / "rejected_files.json").read_text())
+    assert (bad in rejected, rejected.keys() & set(sound)) == (True, set())
+    assert set(feed.newest_report("finetune")["online"]["refused_files"]) == {bad}
 
 
 def test_rows_of_one_class_are_learned_and_reported_without_an_auc(feed, run):
