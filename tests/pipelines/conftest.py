@@ -6,6 +6,9 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
+from dualdnn.export.latency import measure_here
+from pipelines import challenge, reporting
 from tests.forked_jobs import ForkedJobs
 from tests.tiny_run import SCHEMA, write_lake
 
@@ -57,3 +60,10 @@ def forks():
     """Jobs without the seconds that a start of Python takes."""
     with ForkedJobs() as forks:
         yield forks
+
+
+@pytest.fixture
+def timed_here(monkeypatch):
+    """Jobs of this process time towers in it: importing TensorFlow anew takes longer than a job."""
+    for module in (challenge, reporting):
+        monkeypatch.setattr(module, "measure_latency", measure_here)

@@ -59,7 +59,7 @@ def feed(tmp_path_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, feed):
+def run(monkeypatch, capsys, feed, timed_here):
     """Returns a function that runs a job to its end."""
     monkeypatch.chdir(feed.folder)
 

@@ -17,7 +17,7 @@ import yaml
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
 from dualdnn.data.lake import Lake
 from dualdnn.export.champion import champion_of
-from dualdnn.export.latency import measure_here, measure_latency
+from dualdnn.export.latency import measure_latency
 from dualdnn.export.versions import read_manifest, versions_of
 from dualdnn.storage import lock
 from dualdnn.training.learner import open_state
@@ -37,18 +37,11 @@ def feed(tmp_path_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, feed):
-    """Returns a function: a job with more overrides; its code, stdout and stderr's last line.
-
-    It times exported towers in a process of their own only where that is asked for: importing
-    TensorFlow once more takes longer than a job.
-    """
+def run(monkeypatch, capsys, feed, timed_here):
+    """Returns a function: a job with more overrides; its code, stdout and stderr's last line."""
     monkeypatch.chdir(feed.folder)
 
-    def run(job, *overrides, timed_apart=False):
-        for module in (challenge, reporting):
-            monkeypatch.setattr(module, "measure_latency",
-                                measure_latency if timed_apart else measure_here)
+    def run(job, *overrides):
         monkeypatch.setattr(sys, "argv", [job, *feed.given, *overrides])
         with pytest.raises(SystemExit) as exit:
             start(job, JOBS[job])
@@ -78,8 +71,10 @@ def test_a_first_fine_tune_needs_a_champion(feed, run):
     assert feed.runs("finetune") == []
 
 
-def test_a_cycle_trains_gates_fine_tunes_and_publishes(feed, run):
-    code, out, last = run("retrain", "window.as_of=2024-01-05", timed_apart=True)
+def test_a_cycle_trains_gates_fine_tunes_and_publishes(feed, run, monkeypatch):
+    for module in (challenge, reporting):  # for once as it is served: in a process of its own
+        monkeypatch.setattr(module, "measure_latency", measure_latency)
+    code, out, last = run("retrain", "window.as_of=2024-01-05")
     assert (code, last) == (0, ""), out
     assert "There is no champion yet" in out
     assert re.search(r"opened 5 days in \d+\.\d s, 5 of them encoded now", out)

@@ -40,7 +40,7 @@ def feed(tmp_path_factory):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, feed):
+def run(monkeypatch, capsys, feed, timed_here):
     """Returns a function: a job with more overrides; its code, stdout and stderr's last line."""
     monkeypatch.chdir(feed.folder)
 

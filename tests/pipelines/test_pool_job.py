@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
-from dualdnn.export.latency import measure_here
-from pipelines import reporting, train
+from pipelines import train
 from pipelines.entry import start
 from tests.pipelines.conftest import make_feed
 
@@ -143,7 +142,7 @@ def test_members_that_are_not_there_are_named_before_data_is_read(forks, feed):
 
 # mlflow and SQLAlchemy deprecate things of each other's; as errors they would break the store.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_layer_of_the_readme_trains(monkeypatch, feed):
+def test_the_layer_of_the_readme_trains(monkeypatch, feed, timed_here):
     """A file of layers that Python finds, and a YAML in the user's folder of configurations."""
     def block(language, part):
         return next(text for text in re.findall(rf"^```{language}\n(.*?)^```$", README,
@@ -155,7 +154,6 @@ def test_the_layer_of_the_readme_trains(monkeypatch, feed):
         config.replace("dualdnn.layers.products", "my_products"), encoding="utf-8")
     monkeypatch.chdir(feed.folder)
     monkeypatch.syspath_prepend(feed.folder)  # as `python -m`, started here, does
-    monkeypatch.setattr(reporting, "measure_latency", measure_here)
     monkeypatch.setattr(sys, "argv", ["train", *feed.given, "teacher=products", "students=[]",
                                       "teacher.hidden_units=[8]"])
     with pytest.raises(SystemExit) as end:
