@@ -16,7 +16,7 @@ from dualdnn.distillation.objective import Objective
 from dualdnn.export.student import serving_graph as serving_graph
 from dualdnn.layers.hint import HintProjection
 from dualdnn.layers.shared_embedding import SharedEmbedding
-from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
+from dualdnn.models.dual_dnn import SHARED_EMBEDDING, TEACHER, DualDNN, StudentTower
 from dualdnn.models.student import Student
 from dualdnn.models.teacher import Teacher
 from dualdnn.schema import Schema
@@ -59,7 +59,7 @@ def build_model(plan: Plan, schema: Schema, row_map: RowMap, owner: str = TEACHE
             linear=linear, privileged=privileged, only=only, seed=plan.seed, name=name,
         )
 
-    shared = embedding("shared", linear=plan.teacher.linear, privileged=True)
+    shared = embedding(SHARED_EMBEDDING, linear=plan.teacher.linear, privileged=True)
 
     def tower(student: StudentPlan) -> StudentTower:
         network = Student(

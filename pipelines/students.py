@@ -18,7 +18,7 @@ from dualdnn.distillation.schemes import (
     SHARED_AND_EXTRA,
     Scheme,
 )
-from dualdnn.models.dual_dnn import TEACHER
+from dualdnn.models.dual_dnn import SHARED_EMBEDDING, TEACHER
 from dualdnn.schema import Schema
 from dualdnn.training.settings import DenseOptimizerSettings
 from pipelines.settings import StudentNetworkSettings
@@ -32,10 +32,10 @@ _NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
 
 def is_student_name(name: str, mistakes: list[str]) -> bool:
     """Can a student be called so?"""
-    if _NAME.match(name) and name != TEACHER:
+    if _NAME.match(name) and name not in (TEACHER, SHARED_EMBEDDING):
         return True
     mistakes.append("a student must be named by letters, digits, `_` and `-`, and not "
-                    f"`{TEACHER}`, got `{name}`. Rename it.")
+                    f"`{TEACHER}` or `{SHARED_EMBEDDING}`, got `{name}`. Rename it.")
     return False
 
 

@@ -22,6 +22,8 @@ from dualdnn.models.towers import TowerInput, TowerOutput, side_by_side, tower_i
 from dualdnn.schema import Field
 
 TEACHER = "teacher"
+# Name of the embedding that the teacher trains. Others have the name of their tower.
+SHARED_EMBEDDING = "shared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +115,9 @@ class DualDNN(tfrs.models.Model):
             teacher_embeddings: more that the teacher alone reads and trains.
 
         Raises:
-            ConfigError: two towers share a name, a student's projections do not fit its hints, the
-                owner reads another embedding or listens to the teacher, or the towers of a pool do
-                not read every embedding of the teacher.
+            ConfigError: two towers, embeddings or tables share a name, a student's projections do
+                not fit its hints, the owner reads another embedding or listens to the teacher, or
+                the towers of a pool do not read every embedding of the teacher.
         """
         super().__init__(name="dual_dnn")
         names = [TEACHER, *(student.name for student in students)]
@@ -142,6 +144,7 @@ class DualDNN(tfrs.models.Model):
             if heir is None or heir.embedding is not embedding or heir.objective.distills:
                 raise ConfigError(f"owner must be a student that reads the shared embedding and "
                                   f"learns from labels alone, got {owner!r}.")
+        _check_names(self.embeddings(self.towers))
         self._readers = {one.name: one.reader() for one in self.embeddings(self.towers)}
         self._places = {(tower, one.name): self._places_of(tower, one)
                         for tower in self.towers for one in self.embeddings_of(tower)}
@@ -371,6 +374,16 @@ class DualDNN(tfrs.models.Model):
                                training=self.towers if training else ())
         losses = self.tower_losses(outputs, labels, weights)
         return tf.add_n([losses[tower]["total"] for tower in losses])
+
+
+def _check_names(embeddings: Sequence[SharedEmbedding]) -> None:
+    """Else readers, optimizers and best weights, all by name, would be those of another one."""
+    tables = [table.name for one in embeddings for table in one.tables.values()]
+    for what, names in (("embeddings", [one.name for one in embeddings]), ("tables", tables)):
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"{what} must have different names, got {', '.join(twice)} twice. An "
+                              "embedding is named as the student that trains it, and its tables "
+                              "EMBEDDING or EMBEDDING_TABLE. Rename a student.")
 
 
 def _check_projections(student: StudentTower, teacher: Teacher | TeacherPool) -> None:

@@ -28,9 +28,9 @@ SCHEMA = Schema(name="n", label="y", timestamp="t", fields=(
     Field(name="a", kind="id"), Field(name="b", kind="ids", max_length=2)))
 
 
-def embedding_of(name, *, linear):
-    return SharedEmbedding(schema=SCHEMA, table_rows={"main": 9}, embedding_dim=3,
-                           initial_stddev=1.0, linear=linear, seed=1, name=name)
+def embedding_of(name, *, linear, schema=SCHEMA):
+    return SharedEmbedding(schema=schema, table_rows=dict.fromkeys(schema.tables(), 9),
+                           embedding_dim=3, initial_stddev=1.0, linear=linear, seed=1, name=name)
 
 
 def student_of(objective, embedding, *, name="light", projections=(4, 6)):
@@ -190,6 +190,22 @@ def test_towers_of_one_name_are_refused():
         students = [student_of(Objective(), embedding, name=name, projections=()) for name in names]
         with pytest.raises(ConfigError, match="towers must have different names, got teacher, "):
             DualDNN(embedding=embedding, teacher=teacher, students=students)
+
+
+@pytest.mark.parametrize(("of_students", "message"), [
+    (["shared"], "embeddings must have different names, got shared twice"),
+    (["a", "a"], "embeddings must have different names, got a twice"),
+    (["a", "a_size2"], "tables must have different names, got a_size2 twice"),
+])
+def test_embeddings_and_tables_of_one_name_are_refused(of_students, message):
+    schema = replace(SCHEMA, fields=(*SCHEMA.fields, Field(name="small", kind="id", size=2)))
+    embedding, *own = (embedding_of(name, linear=False, schema=schema)
+                       for name in ("shared", *of_students))
+    students = [student_of(Objective(), one, name=f"s{i}", projections=())
+                for i, one in enumerate(own)]
+    with pytest.raises(ConfigError, match=message):
+        DualDNN(embedding=embedding, students=students,
+                teacher=Teacher(interactions=[], hidden_units=[4], seed=1))
 
 
 @pytest.mark.parametrize("units", [(), (4,), (4, 1), (4, 6, 6)])

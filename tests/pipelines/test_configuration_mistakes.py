@@ -341,7 +341,7 @@ def test_configurations_of_the_user_are_found_everywhere(feed, monkeypatch):
         plan_of("students=[minni]", more=[mine])
 
 
-@pytest.mark.parametrize("name", ["teacher", "a.b"])
+@pytest.mark.parametrize("name", ["teacher", "shared", "a.b"])
 def test_a_student_has_a_name_that_towers_can_have(name, tmp_path):
     (tmp_path / "student").mkdir()
     (tmp_path / "student" / f"{name}.yaml").write_text(yaml.safe_dump(

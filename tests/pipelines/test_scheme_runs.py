@@ -113,10 +113,12 @@ def test_every_scheme_can_be_tuned_and_stand_there_twice():
      ["export.student=co_training: scheme_comparison exports nothing. Leave it at null"]),
     (["scheme_comparison.schemes=[co_training,teacher]",
       "+scheme_comparison.overrides.teacher.scheme=two_stage"],
-     ["a student must be named by letters, digits, `_` and `-`, and not `teacher`, got `teacher`"]),
+     ["a student must be named by letters, digits, `_` and `-`, and not `teacher` or `shared`, "
+      "got `teacher`"]),
     (["scheme_comparison.schemes=[co_training,a.b]",
       "+scheme_comparison.overrides={a.b: {scheme: two_stage}}"],
-     ["a student must be named by letters, digits, `_` and `-`, and not `teacher`, got `a.b`"]),
+     ["a student must be named by letters, digits, `_` and `-`, and not `teacher` or `shared`, "
+      "got `a.b`"]),
     (["scheme_comparison.baseline=rocket_launching"],
      ["scheme_comparison.baseline must leave the teacher as it is", "got `rocket_launching`"]),
 ])

@@ -127,7 +127,8 @@ def test_two_students_of_one_name_are_refused():
       "student_search.latency_tolerance must lie in [0, 1), got 2.",
       "student_search chooses on the validation part, and window.valid is 0",
       "export.student `light` is not among the students of the run", "hint_wieght is not known",
-      "a student must be named by letters, digits, `_` and `-`, and not `teacher`, got "]),
+      "a student must be named by letters, digits, `_` and `-`, and not `teacher` or `shared`, "
+      "got "]),
     (["student_search=3"], ["student_search must be null or a mapping with grid, distance,"]),
 ])
 def test_what_does_not_go_with_a_search_is_refused(overrides, messages):
