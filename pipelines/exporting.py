@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dualdnn.data.examples import Examples
+from dualdnn.errors import DataError
 from dualdnn.export.student import export_student
 from dualdnn.models.dual_dnn import DualDNN
 from dualdnn.training.best_weights import BestWeights
@@ -18,6 +20,25 @@ def lineage_of(examples: Examples, run: Path) -> dict[str, str]:
     """Where a model comes from: code, data, schema, run."""
     return {"git_revision": git_revision(), "schema_hash": examples.schema.hash(),
             "data_fingerprint": examples.fingerprint, "run_folder": str(run.resolve())}
+
+
+def exported_student(asked: ExportSettings, students: Mapping[str, Mapping[str, Any]],
+                     best: BestWeights) -> str | None:
+    """The student to export: the one that is asked for, else the first that stayed finite.
+
+    One that became NaN is exported with its best weights where it is asked for by name.
+
+    Args:
+        asked: `export` of the configuration.
+        students: the section `students` of the run's report.
+        best: weights of its towers.
+
+    Returns:
+        None where there is no such student, or it has no weights.
+    """
+    finite = (name for name, one in students.items() if one.get("status") != "diverged")
+    student = asked.student or next(finite, None)
+    return student if student in best.dense else None
 
 
 def export_sections(
@@ -41,18 +62,21 @@ def export_sections(
         examples: its data.
         asked: which student, under which name.
         exported_models: `paths.exported_models`.
-        students: the section `students` of the run's report; one that became NaN has no weights.
+        students: the section `students` of the run's report.
 
     Returns:
-        `export` and `requests` of the report; empty where there is no student to export.
+        `export` and `requests` of the report; the export of a student that became NaN has
+        `status: diverged`.
 
     Raises:
-        DataError: the SavedModel answers differently from the model in memory.
+        DataError: there is no student to export, or the SavedModel answers differently from the
+            model in memory.
     """
-    sound = [name for name in students if name in best.dense]
-    student = asked.student or next(iter(sound), None)
-    if student not in sound:
-        return {}
+    student = exported_student(asked, students, best)
+    if student is None:
+        raise DataError(f"every student of {run} became NaN or infinite. Train anew with a lower "
+                        "optimizer.student.learning_rate, or name one with export.student=NAME to "
+                        "export its best weights all the same.")
     exported, answers = export_student(
         model=model, best=best, examples=examples, lake=plan.lake, student=student,
         folder=Path(exported_models) / asked.folder_name(plan.schema.name),
@@ -61,4 +85,6 @@ def export_sections(
     section = {"name": exported.path.parent.name, "student": student, "path": str(exported.path),
                "version": exported.version, "parity_max_abs": exported.parity_max_abs,
                "bytes": exported.bytes}
+    if "status" in students[student]:
+        section["status"] = students[student]["status"]
     return {"export": section, "requests": answers}

@@ -16,7 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dualdnn.data.examples import Examples
-from dualdnn.evaluation.results import console_table, importance_table, published_table
+from dualdnn.evaluation.results import (
+    console_table,
+    divergences,
+    importance_table,
+    published_table,
+)
 from dualdnn.evaluation.student_search import choice_in_words, search_table
 from dualdnn.training.settings import TrainingSettings
 from pipelines.plan import Plan
@@ -64,7 +69,8 @@ def show_requests(console: Console, answers: Sequence[Mapping[str, Any]]) -> Non
 
 def show_export(console: Console, export: Mapping[str, Any]) -> None:
     """Where the exported student lies."""
-    console.print(f"exported  {export['path']}  (student {export['student']}, version "
+    ended = ", which became NaN or infinite" if export.get("status") == "diverged" else ""
+    console.print(f"exported  {export['path']}  (student {export['student']}{ended}, version "
                   f"{export['version']}, parity {export['parity_max_abs']:.1e})")
 
 
@@ -132,19 +138,21 @@ def _show_run(console: Console, run: Path, report: Mapping[str, Any]) -> None:
         shown = report.get("student_search", {}).get("chosen", name)
         if (agreement := student.get("ranking_agreement")) and name == shown:
             console.print(f"{name} ranks as the teacher does: {agreement_words(agreement)}")
-        if student.get("status") == "diverged":
-            console.print(f"student {name} became NaN or infinite and dropped out")
-    for name, baseline in report.get("baselines", {}).items():
-        if baseline.get("status") == "diverged":
-            console.print(f"baseline {name} became NaN or infinite and dropped out")
+    for line in divergences(report):
+        console.print(line, highlight=False, soft_wrap=True)
     if "export" in report:
         show_requests(console, report.get("requests", []))
         show_export(console, report["export"])
     elif report["job"] == "train":
+        with_weights = [one for name, one in report["students"].items() if name in report["towers"]]
+        why = None
+        if "student_search" in report:
+            why = "no student is near enough"
+        elif with_weights and all(one.get("status") == "diverged" for one in with_weights):
+            why = "every student became NaN or infinite"
         console.print("nothing was exported: " + (
-            "no student is near enough; python -m pipelines.export run="
-            f"{run} export.student=NAME exports one all the same"
-            if "student_search" in report else "this run has no student with weights"))
+            f"{why}; python -m pipelines.export run={run} export.student=NAME exports one all the "
+            "same" if why else "this run has no student with weights"))
 
 
 def show_result(console: Console, run: Path, report: Mapping[str, Any]) -> None:

@@ -44,6 +44,7 @@ def data_section(plan: Plan, examples: Examples) -> dict[str, Any]:
 def measured_sections(
     plan: Plan, model: DualDNN, best: BestWeights, examples: Examples,
     on_leaves: Sequence[GbdtBaseline] = (),
+    progress: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Measure every tower on the test part.
 
@@ -53,10 +54,12 @@ def measured_sections(
         best: their best weights.
         examples: its data.
         on_leaves: baselines that have models and examples of their own.
+        progress: how each tower ended, as `Trainer.summary`; None where nobody knows.
 
     Returns:
         `teacher`, `students`, `control`, `baselines` and `towers` of the report, and the logits by
-        tower.
+        tower. One that became NaN has `status: diverged`, beside the numbers of its best weights
+        where an evaluation came before.
     """
     index = examples.split.test
     measured, logits = measure(model, best, examples, index, slices=plan.slices)
@@ -65,6 +68,9 @@ def measured_sections(
                                            slices=plan.slices)
         logits[one.name] = its_logits[TEACHER]
         measured[one.name] = its_measured[TEACHER] | {"gbdt": one.trees.about}
+    for tower, ended in (progress or {}).items():
+        if ended["status"] == "diverged" and tower in measured:
+            measured[tower]["status"] = "diverged"
     if len(index) and TEACHER in measured:
         _time(model, best, examples, measured, plan, on_leaves)
     students: dict[str, Any] = {}

@@ -90,7 +90,7 @@ def searched_section(
         model: its towers.
         best: their best weights.
         examples: the data.
-        sections: of `measured_sections`.
+        sections: of `measured_sections`; a student that became NaN is left out.
         test_logits: by tower, of the test part.
 
     Raises:
@@ -99,7 +99,8 @@ def searched_section(
     if "teacher" not in sections:
         raise DataError("the teacher became NaN or infinite, and there is nothing to compare "
                         "students with. Lower optimizer.teacher.learning_rate.")
-    towers = [TEACHER, *(name for name in sections["students"] if name in test_logits)]
+    towers = [TEACHER, *(name for name, one in sections["students"].items()
+                         if one.get("status") != "diverged")]
     parts = []
     for index, logits in ((examples.split.valid, None), (examples.split.test, test_logits)):
         if logits is None:

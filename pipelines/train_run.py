@@ -14,7 +14,7 @@ from dualdnn.storage import atomic_folder, lock
 from dualdnn.tracking import TensorBoardWriter
 from pipelines.build import build_model, build_trainer, open_plan_data
 from pipelines.comparable import keep_comparable
-from pipelines.exporting import export_sections
+from pipelines.exporting import export_sections, exported_student
 from pipelines.finished_members import with_finished_members
 from pipelines.gbdt import train_gbdt_baselines
 from pipelines.listen import TrainingListener
@@ -75,14 +75,15 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
     with atomic_folder(run / "row_map") as folder:
         examples.row_map.save(folder)
 
+    progress = trainer.summary() | on_leaves.progress
     with console.status("measuring"):
         sections, logits = measured_sections(plan, model, trainer.best, examples,
-                                             on_leaves.baselines)
+                                             on_leaves.baselines, progress)
     history = [*trainer.history, *on_leaves.history]
     keep_comparable(run, plan, examples, logits, history)
     report = {"job": "train", "status": "done", **record.about, **sections,
               "published": settings["published"],
-              "progress": trainer.summary() | on_leaves.progress}
+              "progress": progress}
     if plan.search:
         with console.status("choosing a student"):
             report["student_search"] = searched_section(plan.search, model, trainer.best, examples,
@@ -90,7 +91,7 @@ def _train(record: RunRecord, settings: dict[str, Any], plan: Plan, console: Con
     with console.status("fitting the references"):
         report |= reference_section(plan, examples, logits, Path(settings["paths"]["state"]))
     asked = asked_export(plan.export, report.get("student_search")) if export else None
-    if asked:
+    if asked and exported_student(asked, sections["students"], trainer.best):
         with console.status("exporting"):
             report |= export_sections(
                 run=run, plan=plan, model=model, best=trainer.best, examples=examples,

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from dualdnn.evaluation.markdown import markdown_table as _markdown_table
-from dualdnn.evaluation.results import COLUMNS, four, importance_rows, published_table, result_rows
+from dualdnn.evaluation.results import (
+    COLUMNS,
+    divergences,
+    four,
+    importance_rows,
+    published_table,
+    result_rows,
+)
 from dualdnn.evaluation.student_search import choice_in_words, search_table
 
 
@@ -53,6 +60,8 @@ def _results(report: Mapping[str, Any]) -> list[str]:
     if untimed := report.get("teacher", {}).get("untimed"):
         lines += [f"The teacher was timed without its finished members ({', '.join(untimed)}): "
                   "with them its latency is higher.", ""]
+    for line in divergences(report):
+        lines += [f"{line[0].upper()}{line[1:]}.", ""]
     if weighted:
         lines += ["With sample weights:", "", *_markdown_table(headings[:6], weighted)]
     return lines

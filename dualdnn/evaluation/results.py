@@ -107,6 +107,19 @@ def result_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def divergences(report: Mapping[str, Any]) -> list[str]:
+    """One sentence for every student, control and baseline that became NaN or infinite."""
+    students = report.get("students", {})
+    towers = {f"student {name}": one for name, one in students.items()}
+    towers |= {f"control {control} of {name}": one for name, student in students.items()
+               for control, one in student.get("control", {}).items()}
+    towers |= {f"baseline {name}": one for name, one in report.get("baselines", {}).items()}
+    return [f"{tower} became NaN or infinite and dropped out"
+            + ("; its numbers are of its best weights before that" if "weights_sha256" in one
+               else "")
+            for tower, one in towers.items() if one.get("status") == "diverged"]
+
+
 def published_rows(report: Mapping[str, Any]) -> list[tuple[str, str, dict[str, str]]]:
     """What students save over the teacher, and the baseline on leaves, beside figures of others.
 

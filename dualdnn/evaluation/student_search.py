@@ -69,7 +69,7 @@ def search_section(
 
     Args:
         measured: by tower `latency_ms_at`, of students `latency_ratio`, and `params_dense`; a
-            student without them, since it diverged, is left out.
+            student without them is left out.
         valid: what is chosen on.
         test: what is reported.
         distance: AUC below the teacher's that is near enough.

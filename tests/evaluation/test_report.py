@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dualdnn.evaluation.report import console_table, plain, result_rows, write_report
-from dualdnn.evaluation.results import importance_table, published_table
+from dualdnn.evaluation.results import divergences, importance_table, published_table
 
 
 def measured(shift=0.0):
@@ -82,6 +82,18 @@ def test_result_rows_follow_the_contract():
 def test_top_level_control_is_read_only_where_no_student_has_one():
     rows = result_rows({"teacher": {"auc": 0.8}, "control": {"alone": {"auc": 0.7}}})
     assert [row["tower"] for row in rows] == ["teacher", "control.alone"]
+
+
+def test_what_became_nan_is_told_with_where_its_numbers_come_from():
+    report = with_baselines()
+    report["students"]["light"]["control"]["alone"] |= {"status": "diverged",
+                                                        "weights_sha256": "f00d"}
+    report["students"]["tiny"] = {"status": "diverged"}
+    assert divergences(report) == [
+        "student tiny became NaN or infinite and dropped out",
+        "control alone of light became NaN or infinite and dropped out; its numbers are of its "
+        "best weights before that",
+        "baseline broken became NaN or infinite and dropped out"]
 
 
 def test_result_rows_of_an_empty_report():

@@ -17,6 +17,7 @@ import tensorflow as tf
 from mlflow import MlflowClient
 
 from dualdnn.evaluation.predictions import read_predictions
+from dualdnn.export.versions import read_manifest
 from tests.pipelines.conftest import make_feed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -169,6 +170,29 @@ def test_export_makes_another_version_of_an_mlflow_run(trained, forked):
     assert one["signatures"] == other["signatures"]
     told = [re.findall(r"^  p=.*", text, re.MULTILINE) for text in (trained.out, out)]
     assert told[0] == told[1]  # the same requests have the same answers
+
+
+def test_a_student_that_breaks_after_an_evaluation_says_so_and_is_not_the_one_exported(
+        tmp_path, forked):
+    # Its first step is enormous and finite, is evaluated, and is followed by none.
+    wild = ["students=[mini,tiny]", "student_overrides.mini.optimizer.learning_rate=1e12",
+            "controls=[]", "training.evaluations_per_epoch=6"]
+    given = [one for one in make_feed(tmp_path).given if one != "student=mini"]
+    code, out, err = forked(tmp_path, "train", *given, *wild)
+    assert (code, err) == (0, []), out
+    ((folder, report),) = reports(tmp_path)
+    mini, tiny = report["students"]["mini"], report["students"]["tiny"]
+    assert {"status", "auc", "latency_ratio"} <= set(mini)
+    assert (mini["status"], "status" in tiny) == ("diverged", False)
+    said = "tudent mini became NaN or infinite and dropped out; its numbers are of its best weights"
+    assert f"s{said}" in out
+    assert f"S{said} before that." in (folder / "report.md").read_text()
+    assert report["export"]["student"] == "tiny"
+    code, out, _ = forked(tmp_path, "export", f"run={folder}", "export.student=mini")
+    assert code == 0, out
+    assert "(student mini, which became NaN or infinite, version 2" in out
+    assert read_manifest(tmp_path / "exported_models" / "my_feed_dev" / "2")["metrics"][
+        "status"] == "diverged"
 
 
 @pytest.mark.parametrize(("arguments", "code", "last"), [

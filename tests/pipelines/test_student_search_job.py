@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from dualdnn.errors import DataError
 from dualdnn.export.versions import read_manifest
+from dualdnn.training.best_weights import BestWeights
+from pipelines.exporting import export_sections, exported_student
 from pipelines.settings import ExportSettings
 from pipelines.student_search import asked_export
 
@@ -62,3 +65,15 @@ def test_who_is_exported():
     assert asked_export(named, {"chosen": "small"}) == named
     assert asked_export(named, {"best": "small"}) == named
     assert asked_export(nobody, {"best": "small"}) is None
+
+
+def test_a_student_that_became_nan_is_exported_by_its_name_alone():
+    nobody, named = (ExportSettings(name=None, student=one) for one in (None, "wide"))
+    best = BestWeights(dense={"wide": [], "small": []})
+    wide = {"wide": {"status": "diverged"}}
+    assert exported_student(nobody, {**wide, "small": {}}, best) == "small"
+    assert exported_student(named, wide, best) == "wide"
+    assert exported_student(named, wide, BestWeights()) is None
+    with pytest.raises(DataError, match=r"every student of RUN became NaN .* export\.student=NAME"):
+        export_sections(run="RUN", plan=None, model=None, best=best, examples=None, asked=nobody,
+                        exported_models="", students=wide)
