@@ -26,11 +26,14 @@ _OF_ALL_ROWS = ("auc", "log_loss", "normalized_entropy", "calibration", "ece")
 def score_with_best(
     model: DualDNN, best: BestWeights, examples: Examples, index: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Logits (n,) float32 of every tower that has best weights; they end up in the model."""
+    """Logits (n,) float32 of every tower that has best weights; they end up in the model.
+
+    In the order of the model's towers: best weights of students that start late come last.
+    """
     scorer = Scorer(model)
     rows, dense, scores = examples.rows[index], examples.dense[index], examples.scores_at(index)
     logits = {}
-    for tower in best.dense:
+    for tower in (one for one in model.towers if one in best.dense):
         best.load_into(model, tower)
         logits.update(scorer(rows, [tower], dense, scores))
     return logits

@@ -114,6 +114,12 @@ def test_weights_digest_covers_dense_weights_and_table(setting, measured):
     assert weights_sha256(changed, "s0") != measured[0]["s0"]["weights_sha256"]
 
 
+def test_towers_stand_in_the_order_of_the_model_whichever_was_kept_first(setting, examples):
+    model, kept, _ = setting
+    best = replace(kept, dense=dict(reversed(kept.dense.items())))
+    assert list(measure(model, best, examples, examples.split.test)[1]) == list(TOWERS)
+
+
 def test_a_tower_without_best_weights_is_left_out(setting, examples):
     model = build_model(examples, [Objective()])
     best = BestWeights()
