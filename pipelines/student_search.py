@@ -107,7 +107,7 @@ def searched_section(
             logits = score_with_best(model, best, examples, index)
         groups = None if examples.groups is None else examples.groups[index]
         parts.append(ScoredRows(labels=examples.labels[index], groups=groups,
-                                weights=examples.loss_weights(index),
+                                weights=examples.stands_for(index),
                                 logits={tower: logits[tower] for tower in towers}))
     measured = {TEACHER: sections["teacher"], **sections["students"]}
     return search_section({tower: measured[tower] for tower in towers}, valid=parts[0],

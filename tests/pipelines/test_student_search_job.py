@@ -1,15 +1,19 @@
 """A search as a user meets it: one pass, one picture, one exported student."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from dualdnn.errors import DataError
 from dualdnn.export.versions import read_manifest
 from dualdnn.training.best_weights import BestWeights
 from pipelines.exporting import export_sections, exported_student
 from pipelines.settings import ExportSettings
-from pipelines.student_search import asked_export
+from pipelines.student_search import SearchSettings, asked_export, searched_section
+from tests.tiny_run import open_tiny
 
 GRID = ["experiment=student_search", "student_search.grid.hidden_units=[[6],[4]]",
         "student_search.grid.distillation.hints=null", "student_search.distance=0.4"]
@@ -56,6 +60,30 @@ def test_another_student_is_exported_by_its_name(searched, forks):
     assert "(student 6-fm, version 1, parity" in done["out"]
     metrics = read_manifest(searched.folder / "exported_models" / "again" / "1")["metrics"]
     assert metrics["auc"] == searched.report["students"]["6-fm"]["auc"]
+
+
+def test_a_search_counts_rows_as_other_metrics_do_and_leaves_out_who_became_nan(tmp_path,
+                                                                                monkeypatch):
+    examples, rng = open_tiny(tmp_path), np.random.default_rng(1)
+    weights, rates = rng.uniform(0.1, 9, (2, len(examples.labels)))
+    examples = replace(examples, weights=weights, sampling_rates=1 / (1 + rates))
+    logits = {name: rng.normal(size=len(examples.labels)) for name in ("teacher", "fine", "broken")}
+
+    def scores(model, best, examples, index):
+        return {name: one[index] for name, one in logits.items()}
+
+    monkeypatch.setattr("pipelines.student_search.score_with_best", scores)
+    one = {"latency_ms_at": {"500": 1.0}, "latency_ratio": 1.0, "params_dense": 9}
+    found = searched_section(
+        SearchSettings(distance=0.4, latency_tolerance=0.1), None, None, examples,
+        {"teacher": one, "students": {"fine": one, "broken": {**one, "status": "diverged"}}},
+        scores(None, None, examples, examples.split.test))
+    assert set(found["students"]) == {"fine"}
+    for part in ("valid", "test"):
+        index = getattr(examples.split, part)
+        assert found["teacher"][part]["auc"] == pytest.approx(roc_auc_score(
+            examples.labels[index], logits["teacher"][index],
+            sample_weight=examples.stands_for(index)))
 
 
 def test_who_is_exported():
