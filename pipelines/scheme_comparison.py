@@ -80,8 +80,12 @@ def trained_runs(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
         if folder:
             console.print(f"{what}: trained already, {folder}", soft_wrap=True, highlight=False)
         else:
-            folder = (same_run(outputs, "train", settings, finished=False)
-                      or new_run(outputs, "train", settings))
+            folder = same_run(outputs, "train", settings, finished=False)
+            if folder:
+                # The newest day of the lake as that run has found it.
+                settings["window"] = settings_of(folder)["window"]
+            else:
+                folder = new_run(outputs, "train", settings)
             console.print(f"{what}: {folder}", soft_wrap=True, highlight=False)
             train_in(folder, settings, plan_from(settings), console, export=False)
             # One run after the other, none beside another.

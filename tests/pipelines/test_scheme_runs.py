@@ -5,10 +5,13 @@ from hydra import initialize_config_dir
 
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
 from dualdnn.errors import ConfigError
+from dualdnn.storage import write_json
 from pipelines.compose import composed, resolved
 from pipelines.entry import _arguments
 from pipelines.plan import plan_from
-from pipelines.runs import configuration_hash
+from pipelines.present import make_console
+from pipelines.runs import configuration_hash, new_run
+from pipelines.scheme_comparison import trained_runs
 from pipelines.scheme_runs import scheme_comparison_from
 from tests.pipelines.test_configuration_mistakes import CONF
 
@@ -73,6 +76,25 @@ def test_every_scheme_can_be_tuned_and_stand_there_twice():
     assert found["rocket_launching"].objective.logit_weight == 0.5
     assert found["gentle"].objective.logit_weight == 0.1
     assert found["gentle"].moves_teacher
+
+
+def test_a_run_that_died_goes_on_with_the_newest_day_that_it_has_found(tmp_path, monkeypatch):
+    asked, runs, _ = compared("window=rolling", "scheme_comparison.seeds=[1]",
+                              f"paths.outputs={tmp_path}")
+    trained, found = [], {"data": {"last_day": "2024-01-04"}}
+
+    def train_in(run, settings, plan, console, *, export):
+        assert str(plan.window.as_of) == settings["window"]["as_of"]
+        trained.append((run.name, settings["window"]["as_of"]))
+        write_json(run / "report.json", {"status": "done", **found})
+
+    monkeypatch.setattr("pipelines.scheme_comparison.train_in", train_in)
+    monkeypatch.setattr("pipelines.scheme_comparison._check_run", lambda asked, one, folder: None)
+    died = new_run(tmp_path, "train", runs[0].settings)
+    write_json(died / "report.json", {"status": "failed", **found})
+    folders = trained_runs(asked, runs, make_console())
+    assert folders[0] == died
+    assert trained == [(folder.name, "2024-01-04") for folder in folders]
 
 
 @pytest.mark.parametrize(("overrides", "messages"), [
