@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from dualdnn.config import parse
 from dualdnn.distillation.schemes import ALONE, CO_TRAINING, FEATURE_TRANSFER, SCHEMES, Scheme
 from dualdnn.errors import ConfigError
 from dualdnn.evaluation.scheme_table import NONE
+from pipelines.load import SCORES_FILE
 from pipelines.plan import Plan, plan_from
+from pipelines.runs import same_run, settings_of
 from pipelines.students import is_student_name, merged
+from pipelines.teachers import absent_members
 
 # What a comparison calls the scheme of a student without a teacher.
 _SCHEME_OF = {**{name: name for name in SCHEMES if name != ALONE}, NONE: ALONE}
@@ -90,7 +94,7 @@ class SchemeRun:
 
 
 def scheme_comparison_from(
-    settings: Mapping[str, Any], mistakes: list[str]
+    settings: Mapping[str, Any], mistakes: list[str], *, trains: bool = True
 ) -> tuple[SchemeComparisonSettings, list[SchemeRun], Plan]:
     """A comparison, checked as a whole with all of its runs.
 
@@ -100,6 +104,8 @@ def scheme_comparison_from(
     Args:
         settings: resolved.
         mistakes: found so far, reported together with those found here.
+        trains: also refuse finished members of the teacher's pool that are not there, where a run
+            has yet to be scored with them.
 
     Returns:
         the settings, the runs seed by seed, and the plan of the first.
@@ -113,7 +119,9 @@ def scheme_comparison_from(
         mistakes.extend(asked.mistakes())
     base = _base_student(settings, mistakes)
     runs: list[SchemeRun] = []
-    of_one_seed: list[Mapping[str, Any]] = [settings]
+    # The student's extra fields are of the scheme that has them, and of no other.
+    of_one_seed: list[Mapping[str, Any]] = [{**settings, "student_configs": {
+        name: _without_extra_fields(one) for name, one in settings["student_configs"].items()}}]
     if asked and base is not None and not mistakes:
         moving = [name for name in asked.schemes
                   if (scheme := asked.scheme_of(name)) and scheme.moves_embedding]
@@ -132,6 +140,8 @@ def scheme_comparison_from(
     if plans and getattr(plans[0].window, "holdout_days", None) == 0:
         mistakes.append("scheme_comparison compares on the test part, and window.holdout_days is "
                         "0. Give it days.")
+    if trains and (mistakes or not _all_scored(runs)):
+        mistakes.extend(absent_members(settings["teacher"]))
     if mistakes or asked is None:
         raise ConfigError(list(dict.fromkeys(mistakes)))
     return asked, runs, plans[0]
@@ -162,6 +172,29 @@ def _base_student(settings: Mapping[str, Any], mistakes: list[str]) -> Mapping[s
     return base
 
 
+def _all_scored(runs: Sequence[SchemeRun]) -> bool:
+    """Has every run kept the scores of its teacher's finished members, and needs them no more?"""
+    first: Path | None = None
+    for one in runs:
+        settings = dict(one.settings)
+        if first:
+            # As they are trained: with the newest day that the first run has found.
+            settings["window"] = settings_of(first)["window"]
+        outputs = Path(settings["paths"]["outputs"])
+        folder = (same_run(outputs, "train", settings, finished=True)
+                  or same_run(outputs, "train", settings, finished=False))
+        if folder is None or not (folder / SCORES_FILE).exists():
+            return False
+        first = first or folder
+    return True
+
+
+def _without_extra_fields(student: Any) -> Any:
+    if isinstance(student, Mapping) and "extra_fields" in student:
+        return {**student, "extra_fields": []}
+    return student
+
+
 def _of_run(settings: Mapping[str, Any], asked: SchemeComparisonSettings,
             base: Mapping[str, Any], seed: int, schemes: Sequence[str]) -> dict[str, Any]:
     """The settings of one training: the comparison's, with its own seed and students.
@@ -173,9 +206,7 @@ def _of_run(settings: Mapping[str, Any], asked: SchemeComparisonSettings,
     for name in schemes:
         scheme = asked.scheme_of(name)
         assert scheme, name
-        common = dict(base)
-        if scheme.name != FEATURE_TRANSFER and "extra_fields" in base:
-            common["extra_fields"] = []
+        common = base if scheme.name == FEATURE_TRANSFER else _without_extra_fields(base)
         students[name] = {**merged(common, asked.overrides.get(name, {})), "scheme": scheme.name}
     return {**settings, "seed": seed, "students": list(students), "student_configs": students,
             "student_overrides": {}, "scheme_comparison": None,

@@ -23,15 +23,16 @@ def main(config: DictConfig) -> None:
     mistakes: list[str] = []
     settings = resolved(config, mistakes)
     settings, run = choose_run("train", settings, given_overrides(), mistakes)
-    if not (run and (run / SCORES_FILE).exists()):
-        mistakes.extend(absent_members(settings["teacher"]))
+    done = run is not None and read_report(run).get("status") == "done"
     compares = settings.get("scheme_comparison") is not None
     if compares:
-        asked, runs, plan = scheme_comparison_from(settings, mistakes)
+        asked, runs, plan = scheme_comparison_from(settings, mistakes, trains=not done)
     else:
+        if not (run and (run / SCORES_FILE).exists()):
+            mistakes.extend(absent_members(settings["teacher"]))
         plan = plan_from(settings, mistakes, begins=run is None)
     console = make_console()
-    if run and read_report(run).get("status") == "done":
+    if run and done:
         show_finished(console, run)
         return
     run = run or new_run(Path(settings["paths"]["outputs"]), "train", settings)

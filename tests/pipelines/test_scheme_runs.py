@@ -6,8 +6,10 @@ from hydra import initialize_config_dir
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
 from dualdnn.errors import ConfigError
 from dualdnn.storage import write_json
+from pipelines import train
 from pipelines.compose import composed, resolved
 from pipelines.entry import _arguments
+from pipelines.load import SCORES_FILE
 from pipelines.plan import plan_from
 from pipelines.present import make_console
 from pipelines.runs import configuration_hash, new_run
@@ -16,11 +18,14 @@ from pipelines.scheme_runs import scheme_comparison_from
 from tests.pipelines.test_configuration_mistakes import CONF
 
 
+def configured(*overrides):
+    return composed("train", _arguments(["experiment=scheme_comparison", *overrides]))
+
+
 def compared(*overrides):
     with initialize_config_dir(CONF, version_base="1.3"):
         mistakes = []
-        settings = resolved(composed("train", _arguments(
-            ["experiment=scheme_comparison", *overrides])), mistakes)
+        settings = resolved(configured(*overrides), mistakes)
         return scheme_comparison_from(settings, mistakes)
 
 
@@ -95,6 +100,47 @@ def test_a_run_that_died_goes_on_with_the_newest_day_that_it_has_found(tmp_path,
     folders = trained_runs(asked, runs, make_console())
     assert folders[0] == died
     assert trained == [(folder.name, "2024-01-04") for folder in folders]
+
+
+def test_members_of_a_pool_must_be_there_until_every_run_has_kept_their_scores(tmp_path):
+    scores = tmp_path / "scores.parquet"
+    scores.touch()
+    given = ["window=rolling", "teacher=pool", f"+teacher.towers.earlier.scores={scores}",
+             "scheme_comparison.seeds=[1]", f"paths.outputs={tmp_path}", "student=tiny",
+             "student.extra_fields=[hour]"]
+    _, runs, _ = compared(*given)
+    scores.unlink()
+    for one in runs:
+        with pytest.raises(ConfigError) as raised:
+            compared(*given)
+        (mistake,) = raised.value.mistakes
+        assert mistake.startswith("teacher.towers.earlier.scores: file")
+        # The first finds the newest day, the others take it over.
+        day = None if one is runs[0] else "2024-01-04"
+        run = new_run(tmp_path, "train", {**one.settings, "window": {
+            **one.settings["window"], "as_of": day}})
+        write_json(run / "report.json", {"status": "done", "data": {"last_day": "2024-01-04"}})
+        (run / SCORES_FILE).touch()
+    compared(*given)
+
+
+def test_a_done_comparison_is_shown_again_without_the_members_of_its_pool(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(train, "given_overrides", list)
+    monkeypatch.setattr(train, "show_finished", lambda console, run: shown.append(run))
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = configured("teacher=pool", "+teacher.towers.earlier.run=gone", "reuse=true",
+                            f"paths.outputs={tmp_path}")
+        run = new_run(tmp_path, "train", resolved(config, []))
+        write_json(run / "report.json", {"status": "done"})
+        train.main(config)
+    assert shown == [run]
+
+
+def test_extra_fields_are_no_mistake_beside_another_one():
+    with pytest.raises(ConfigError) as raised:
+        compared("student=tiny", "student.extra_fields=[hour]", "scheme_comparison.resamples=1")
+    assert raised.value.mistakes == ["scheme_comparison.resamples must be >= 100, got 1."]
 
 
 @pytest.mark.parametrize(("overrides", "messages"), [
