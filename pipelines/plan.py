@@ -37,6 +37,7 @@ from pipelines.students import (
     student_from,
     unclean_teacher_mistakes,
     unheard_mistakes,
+    unreached_tower_mistakes,
 )
 from pipelines.teachers import TeacherPlan, teacher_from
 
@@ -228,6 +229,8 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = (), *,
         for student in filter(None, students):
             found.extend(extra_field_mistakes(student, schema, [field.name for field in kept]))
     found.extend(unclean_teacher_mistakes([student for student in students if student]))
+    if teacher and teacher.learned_gate:
+        found.extend(unreached_tower_mistakes([student for student in students if student]))
     if begins and all(students):
         found.extend(unheard_mistakes(config["distillation"], students))
     for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking")):

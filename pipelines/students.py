@@ -220,6 +220,16 @@ def unheard_mistakes(of_run: Any, students: Sequence[StudentPlan]) -> list[str]:
             "Give it one, or leave this out." for name, weight in asked if not heard[weight]]
 
 
+def unreached_tower_mistakes(students: Sequence[StudentPlan]) -> list[str]:
+    """Students that are to move the towers of a pool with a learned gate, one sentence each."""
+    return [f"student {student.name} has a stop_gradient.teacher of false, but with "
+            "teacher.gate=learned its soft-label and logit losses reach no tower of the pool: the "
+            "gate reads their logits without a gradient. Use teacher.gate=mean, or leave "
+            "stop_gradient.teacher at true." for student in students
+            if not student.objective.stop_gradient.teacher
+            and (student.objective.soft_label_weight > 0 or student.objective.logit_weight > 0)]
+
+
 def unclean_teacher_mistakes(students: Sequence[StudentPlan]) -> list[str]:
     """Students that would learn from a teacher that another one moves."""
     moving = [student.name for student in students if student.moves_teacher]

@@ -66,6 +66,23 @@ MISTAKES = [
 ]
 
 
+@pytest.mark.parametrize(("distillation", "refused"), [
+    ("soft_labels", True), ("logits", True), ("labels_only", False)])
+def test_a_student_cannot_move_towers_behind_a_learned_gate(distillation, refused):
+    given = ["teacher=pool", "student=tiny", f"distillation={distillation}",
+             "distillation.stop_gradient.teacher=false"]
+    plan_of(*given, "teacher.gate=mean")
+    if not refused:
+        plan_of(*given, "teacher.gate=learned")
+        return
+    with pytest.raises(ConfigError) as raised:
+        plan_of(*given, "teacher.gate=learned", "seed=-1")
+    seed, gate = raised.value.mistakes
+    assert seed.startswith("seed ")
+    assert gate.startswith("student tiny has a stop_gradient.teacher of false, but with "
+                           "teacher.gate=learned its soft-label and logit losses reach no tower")
+
+
 @pytest.mark.parametrize(("overrides", "message"), MISTAKES, ids=[one for one, _ in MISTAKES])
 def test_a_pool_is_refused(overrides, message):
     with pytest.raises(ConfigError) as refused:
