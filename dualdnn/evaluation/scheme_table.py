@@ -123,17 +123,22 @@ def _turned(difference: Mapping[str, Any]) -> dict[str, Any]:
 
 def scheme_table(rows: Sequence[Mapping[str, Any]], baseline: str
                  ) -> tuple[list[str], list[list[str]]]:
-    """The rows as text that fits 110 columns: a line for AUC, log loss and ECE of each."""
+    """The rows as text that fits 110 columns: a line for AUC, log loss and ECE of each.
+
+    A metric that was not measured has no line.
+    """
     table = []
     for row in rows:
-        for place, (metric, title) in enumerate(_SHOWN):
-            found = row["metrics"].get(metric)
-            if not found:
-                continue
+        # Labels of one kind have no AUC.
+        measured = [one for one in _SHOWN if row["metrics"].get(one[0])]
+        words = ([row["name"], "", ""] if "of" not in row
+                 else ["teacher of", f"  {row['of']}", f"  less {row['less']}"])
+        last = len(measured) - 1
+        words[last:] = ["".join(words[last:])]
+        for place, (metric, title) in enumerate(measured):
+            found = row["metrics"][metric]
             difference = row.get("difference", {}).get(metric)
             spread = f" ± {found['spread']:.4f}" if "spread" in found else ""
-            words = ((row["name"], "", "") if "of" not in row
-                     else ("teacher of", f"  {row['of']}", f"  less {row['less']}"))
             table.append([
                 words[place], title, f"{found['mean']:.4f}{spread}",
                 interval_text(difference), p_text((difference or {}).get("p_holm")),

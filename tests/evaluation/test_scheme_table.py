@@ -1,5 +1,7 @@
 """The table of schemes: who is in it, what it is compared with, and that it fits a terminal."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from rich.console import Console
@@ -124,6 +126,17 @@ def test_the_table_fits_a_terminal(comparison, capsys):
     assert len(rows) == 3 * 6
     assert all(len(row) == len(heading) for row in rows)
     assert [row[0] for row in rows[-3:]] == ["teacher of", "  rocket_launching", "  less teacher"]
+
+
+def test_without_an_auc_every_row_is_named_all_the_same(scene):
+    rows, students, teacher, own = scene
+    found = compared_schemes(replace(rows, labels=np.zeros(ROWS, np.uint8)), SEEDS, students,
+                             teacher, own, baseline="co_training", resamples=100)
+    _, table = scheme_table(scheme_rows(found, "co_training"), "co_training")
+    assert {row[1] for row in table} == {"log loss", "ECE"}
+    assert [row[0] for row in table] == [
+        *(word for name in ("teacher", *NOISE) for word in (name, "")),
+        "teacher of", "  rocket_launching  less teacher"]
 
 
 def test_page_and_csv_have_the_same_rows(comparison):
