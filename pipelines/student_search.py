@@ -70,13 +70,19 @@ def check_parts(examples: Examples) -> None:
     """Refuse a split that leaves nothing to choose on, before hours are spent.
 
     Raises:
-        DataError: no validation or no test rows.
+        DataError: a part has no rows, or labels of one kind only.
     """
     split = examples.split
     if not len(split.valid) or not len(split.test):
         raise DataError(f"student_search needs rows to choose on and others to report, got "
                         f"{len(split.valid)} to validate and {len(split.test)} to test. Choose a "
                         "window that has both.")
+    for name, index in (("validation", split.valid), ("test", split.test)):
+        labels = np.unique(examples.labels[index])
+        if len(labels) < 2:
+            raise DataError(f"student_search compares by AUC, but all {len(index)} rows of the "
+                            f"{name} part have the label {labels[0]:g}. Choose a window whose "
+                            "parts hold both.")
 
 
 def searched_section(

@@ -12,7 +12,7 @@ from dualdnn.export.versions import read_manifest
 from dualdnn.training.best_weights import BestWeights
 from pipelines.exporting import export_sections, exported_student
 from pipelines.settings import ExportSettings
-from pipelines.student_search import SearchSettings, asked_export, searched_section
+from pipelines.student_search import SearchSettings, asked_export, check_parts, searched_section
 from tests.tiny_run import open_tiny
 
 GRID = ["experiment=student_search", "student_search.grid.hidden_units=[[6],[4]]",
@@ -84,6 +84,16 @@ def test_a_search_counts_rows_as_other_metrics_do_and_leaves_out_who_became_nan(
         assert found["teacher"][part]["auc"] == pytest.approx(roc_auc_score(
             examples.labels[index], logits["teacher"][index],
             sample_weight=examples.stands_for(index)))
+
+
+@pytest.mark.parametrize(("part", "name"), [("valid", "validation"), ("test", "test")])
+def test_a_part_of_one_label_is_refused_before_the_training(tmp_path, part, name):
+    examples = open_tiny(tmp_path)
+    check_parts(examples)
+    labels = examples.labels.copy()
+    labels[getattr(examples.split, part)] = 0
+    with pytest.raises(DataError, match=f"all 88 rows of the {name} part have the label 0"):
+        check_parts(replace(examples, labels=labels))
 
 
 def test_who_is_exported():
