@@ -13,6 +13,7 @@ from dualdnn.data.row_map import RowMap
 from dualdnn.data.row_match import RowMatch, matched_rows
 from dualdnn.errors import DataError
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
+from dualdnn.models.student import Student
 from dualdnn.schema import MAIN_TABLE, Schema
 from dualdnn.training.train_step import TrainStep
 
@@ -51,7 +52,8 @@ def warm_start(
 
     Rows of tables, their slots and averages are matched by sign, never by number. A matrix on the
     concatenated fields keeps the blocks of the fields that both versions have; those of new
-    fields start at zero, so that the towers answer as before until they have learned them.
+    fields start at zero, so that the towers answer as before until they have learned them; an FM
+    vector alone takes in the small initial vectors of new fields at once.
 
     Args:
         train_step: of the new model, whose tables fit `new_row_map`.
@@ -141,12 +143,20 @@ def _key(embedding: str, table: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Fields:
-    """The fields of a tower before and now, each a block of `dim` inputs of its first layer."""
+    """The fields of a tower before and now, each a block of `dim` inputs of its first layer.
+
+    Behind them that layer reads `of_all` inputs that no field has alone: an FM vector.
+    """
 
     before: Sequence[str]
     now: Sequence[str]
     dim: int
+    of_all: int
     embeddings: Sequence[str]
+
+    def sizes(self) -> tuple[int, int]:
+        """Inputs of the first layer, before and now."""
+        return (self.dim * len(self.before) + self.of_all, self.dim * len(self.now) + self.of_all)
 
     def is_projection(self, name: str) -> bool:
         """Is a variable, or its slot in the optimizer, a field's matrix, see `SharedEmbedding`?"""
@@ -155,8 +165,10 @@ class _Fields:
 
     def placed(self, value: np.ndarray) -> tuple[np.ndarray, int]:
         """A matrix on the old fields as one on the new ones, and its rows that were copied."""
-        found = np.zeros((self.dim * len(self.now), *value.shape[1:]), value.dtype)
-        copied = 0
+        before, now = self.sizes()
+        found = np.zeros((now, *value.shape[1:]), value.dtype)
+        found[now - self.of_all :] = value[before - self.of_all :]
+        copied = self.of_all
         for i, name in enumerate(self.now):
             if name in self.before:
                 start = self.dim * self.before.index(name)
@@ -166,17 +178,21 @@ class _Fields:
 
 
 def _fields(model: DualDNN, tower: str, old_schema: Schema) -> _Fields:
+    dim = model.embedding.embedding_dim
     old, embeddings = old_schema.public, model.embeddings_of(tower)
     if tower == TEACHER:
         # Its networks read each of its embeddings alone, and these have the same fields.
         old, embeddings = old_schema, embeddings[:1]
+    network = model.teacher if tower == TEACHER else model.students[tower].network
+    has_fm = isinstance(network, Student) and network.fm is not None
     first, *more = ([field.name for field in model.fields_of(tower, embedding)]
                     for embedding in embeddings)
     extra = [name for names in more for name in names]
     names = [field.name for field in old.fields]
     before = [name for name in names if name not in extra]
     return _Fields(before=before + [name for name in names if name in extra],
-                   now=first + extra, dim=model.embedding.embedding_dim,
+                   now=first + extra, dim=dim,
+                   of_all=dim if has_fm else 0,
                    embeddings=[one.name for one in model.embeddings_of(tower)])
 
 
@@ -191,8 +207,7 @@ def _dense_variable(name: str, variable: tf.Variable, fields: _Fields | None,
     used.add(name)
     if fields is not None and fields.before != fields.now and shape:
         if "_mlp/dense_0/kernel" in name:
-            sizes = fields.dim * len(fields.before), fields.dim * len(fields.now)
-            if (value.shape[0], shape[0]) != sizes or value.shape[1:] != shape[1:]:
+            if (value.shape[0], shape[0]) != fields.sizes() or value.shape[1:] != shape[1:]:
                 return initialised
             placed, copied = fields.placed(value)
             variable.assign(placed)

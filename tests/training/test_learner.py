@@ -12,16 +12,19 @@ from dualdnn.data.examples import TrainingSize, open_examples
 from dualdnn.data.lake import Lake
 from dualdnn.data.row_match import adapted, matched_rows
 from dualdnn.data.window import ChosenDays
+from dualdnn.distillation.objective import Objective
 from dualdnn.distillation.schedules import Schedule, Schedules
 from dualdnn.errors import DataError
-from dualdnn.models.dual_dnn import TEACHER
+from dualdnn.models.dual_dnn import TEACHER, DualDNN, StudentTower
+from dualdnn.models.student import Student
+from dualdnn.models.teacher import Teacher
 from dualdnn.schema import schema_from_dict
 from dualdnn.training.checkpoint import read_arrays, save_checkpoint
 from dualdnn.training.learner import Learner, open_state
 from dualdnn.training.settings import TrainingSettings
-from dualdnn.training.warm_start import warm_start
+from dualdnn.training.warm_start import PARTLY, warm_start
 from tests.tiny_run import (
-    EVERYTHING, SCHEMA, build_model, build_trainer, digest_of, write_lake,
+    EVERYTHING, SCHEMA, build_model, build_trainer, digest_of, embedding_for, write_lake,
 )
 
 DAYS = [datetime.date(2024, 1, n) for n in range(1, 5)]
@@ -163,6 +166,34 @@ def test_rows_that_a_warm_start_does_not_know_begin_with_it(place, tmp_path):
     assert steps > 0
     assert (now["table/shared/shared_born"][fresh] == steps).all()
     assert not np.delete(now["table/shared/shared_born"], fresh).any()
+
+
+def test_a_student_with_an_fm_vector_keeps_its_first_layer_where_a_field_is_new(place):
+    days = {**where(place), "window": ChosenDays(train=DAYS)}
+    before = SCHEMA.without({"age"})
+    first = open_examples(**{**days, "schema": before})
+    more = open_examples(**days, row_map=lambda *kept: adapted(first.row_map, before, *kept))
+
+    def learner_of(examples):
+        shared = embedding_for(examples, "shared", privileged=True)
+        student = Student(hidden_units=[6], fm=True, seed=3, name="s")
+        model = DualDNN(
+            embedding=shared, teacher=Teacher(interactions=[], hidden_units=[4], seed=3),
+            students=[StudentTower(network=student, embedding=shared, objective=Objective())])
+        return Learner(build_trainer(examples, model, "unused").train_step, examples.row_map)
+
+    old, new = learner_of(first), learner_of(more)
+    taken = warm_start(new.train_step, everything_of(old), old_schema=before,
+                       old_row_map=old.row_map, new_row_map=new.row_map)
+    name = "tower/s/s/s_mlp/dense_0/kernel"
+    (one,) = (one for one in taken if one.name == name)
+    assert (one.fate, one.rows, one.of) == (PARTLY, 16, 20)
+    was, now = everything_of(old)[name], everything_of(new)[name]
+    np.testing.assert_array_equal(now, np.concatenate([was[:12], np.zeros((4, 6)), was[12:]]))
+    # The new field is in the products of pairs alone.
+    index = np.arange(50)
+    np.testing.assert_allclose(new.score(more, index, ["s"])["s"],
+                               old.score(first, index, ["s"])["s"], atol=0.1)
 
 
 def test_a_state_from_before_rows_had_an_age_is_still_read(place, tmp_path):
