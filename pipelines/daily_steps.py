@@ -151,13 +151,17 @@ def going_on(job: DailyJob, standing: Standing, window: ChosenDays
         size = size._replace(mean_weight=here.mean_weight)
     learner = new_learner(plan, plan.schema, row_map, size)
     arrays, live = stored.arrays(), learner.train_step.named_variables()
-    if row_map is stored.row_map and {name: value.shape for name, value in arrays.items()} == {
-            name: tuple(tf.shape(variable).numpy().tolist()) for name, variable in live.items()}:
+    # Of the plan, since states of earlier releases have not noted them.
+    members = theirs.teacher.members
+    shapes = {name: tuple(tf.shape(variable).numpy().tolist()) for name, variable in live.items()}
+    if (row_map is stored.row_map and members == learner.model.members
+            and {name: value.shape for name, value in arrays.items()} == shapes):
         learner.load(stored)
         learner.train_step.size = size
         return learner, []
     return learner, warm_start(learner.train_step, arrays, old_schema=theirs.schema,
-                               old_row_map=stored.row_map, new_row_map=row_map)
+                               old_row_map=stored.row_map, new_row_map=row_map,
+                               old_members=members)
 
 
 def keep(job: DailyJob, part: str, learner: Learner, notes: Mapping[str, Any]) -> None:

@@ -112,6 +112,11 @@ class TeacherPlan:
     is_pool: bool = False
 
     @property
+    def members(self) -> list[str]:
+        """Of the pool, as its gate counts them; none where there is no pool."""
+        return [*self.towers, *self.finished] if self.is_pool else []
+
+    @property
     def hidden_units(self) -> Sequence[int]:
         """Of the MLP that students may imitate."""
         return self.towers[self.hint_from].network.hidden_units

@@ -170,6 +170,11 @@ class DualDNN(tfrs.models.Model):
         return list(self.teacher.scored) if isinstance(self.teacher, TeacherPool) else []
 
     @property
+    def members(self) -> list[str]:
+        """Members of a pool of teachers, in the order of the columns of its gate; else none."""
+        return list(self.teacher.members) if isinstance(self.teacher, TeacherPool) else []
+
+    @property
     def towers(self) -> list[str]:
         """Names of all towers, the teacher first."""
         return [TEACHER, *self.students]

@@ -37,7 +37,8 @@ class StoredState:
     Attributes:
         folder: where it is.
         row_map: sign to row.
-        about: what was noted with it; `num_examples`, `mean_weight` and `schema` always.
+        about: what was noted with it; `num_examples`, `mean_weight`, `schema` and `members`, those
+            of a pool of teachers in their order, always.
     """
 
     folder: Path
@@ -243,7 +244,7 @@ class Learner:
         (folder / _ROW_MAP).mkdir()
         self.row_map.save(folder / _ROW_MAP)
         save_checkpoint(folder / _WEIGHTS, self.train_step.named_variables(), {
-            **about, **self.train_step.size._asdict(),
+            **about, **self.train_step.size._asdict(), "members": self.model.members,
             "schema": self.model.embedding.schema.to_dict()})
 
     def load(self, stored: StoredState) -> None:
@@ -252,8 +253,16 @@ class Learner:
         The towers must be those that were saved; `warm_start` takes over what it can of others.
 
         Raises:
-            DataError: a variable is missing or has another shape.
+            DataError: a variable is missing or has another shape, or the members of a pool of
+                teachers are others or in another order.
         """
+        # States from before they were noted name none.
+        members = stored.about.get("members", self.model.members)
+        if members != self.model.members:
+            raise DataError(
+                f"{stored.folder} is of a pool of {', '.join(members) or 'nobody'}, expected "
+                f"{', '.join(self.model.members) or 'nobody'} in this order: it belongs to another "
+                "configuration.")
         arrays = stored.arrays()
         self.train_step.reset(stored.row_map, stored.size)
         restore(self.train_step.named_variables(), arrays, stored.folder)

@@ -26,12 +26,15 @@ def run_identity(
     parts = {name: [len(index), int(index.sum())]
              for name, index in vars(examples.split).items()}
     students = train_step.model.students.items()
+    members = train_step.model.members
     scores = {} if examples.scores is None else {
         "scores": [train_step.model.scored, hashlib.sha256(examples.scores.tobytes()).hexdigest()]}
     described = {
         "seed": seed, "training": asdict(settings),
         "data": {"fingerprint": examples.fingerprint, **parts},
         **scores,
+        # In their order, which gives columns of a gate and kept weights their meaning.
+        **({"members of the pool": members} if members else {}),
         "after the teacher": [name for name, student in students if student.after_teacher],
         **{f"objective of {name}": asdict(student.objective) for name, student in students},
         **{f"optimizer of {tower}": asdict(one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from dualdnn.training.train_step import TrainStep
 
 # Slots of a row that are steps of its table.
 _ON_THE_CLOCK = ("_decayed_to", "_born")
+# In the names of the variables of a learned gate, see `TeacherPool`.
+_GATE = f"/{TEACHER}/gate/"
 COPIED, PARTLY, INITIALISED, DROPPED = "copied", "copied in part", "initialised", "dropped"
 
 
@@ -28,8 +30,9 @@ class Taken:
 
     Attributes:
         name: of the variable, slots and averages included.
-        fate: `copied`; `copied in part` (rows or fields that both versions know); `initialised`
-            (new, or of another shape); `dropped` (the new model has no such variable).
+        fate: `copied`; `copied in part` (rows, fields or members that both versions know);
+            `initialised` (new, or of another shape); `dropped` (the new model has no such
+            variable).
         rows: rows that were copied; 0 for none.
         of: rows of the variable.
     """
@@ -46,14 +49,15 @@ class Taken:
 
 def warm_start(
     train_step: TrainStep, arrays: Mapping[str, np.ndarray], *, old_schema: Schema,
-    old_row_map: RowMap, new_row_map: RowMap,
+    old_row_map: RowMap, new_row_map: RowMap, old_members: Sequence[str] = (),
 ) -> list[Taken]:
     """Copy all that means the same thing into a new model; the rest keeps its initial values.
 
     Rows of tables, their slots and averages are matched by sign, never by number. A matrix on the
     concatenated fields keeps the blocks of the fields that both versions have; those of new
     fields start at zero, so that the towers answer as before until they have learned them; an FM
-    vector alone takes in the small initial vectors of new fields at once.
+    vector alone takes in the small initial vectors of new fields at once. A learned gate keeps the
+    columns of the members that both versions have; those of new members start at zero too.
 
     Args:
         train_step: of the new model, whose tables fit `new_row_map`.
@@ -61,6 +65,7 @@ def warm_start(
         old_schema: that its row map was made for.
         old_row_map: its row map.
         new_row_map: for the schema of the new model.
+        old_members: of the earlier version's pool of teachers, in the order of its gate's columns.
 
     Returns:
         what became of every variable of either version.
@@ -69,7 +74,11 @@ def warm_start(
         DataError: rows have another size, or a field came to mean something else.
     """
     model = train_step.model
-    schema = model.embedding.schema
+    schema, members = model.embedding.schema, model.members
+    shared = [one for one in members if one in old_members]
+    if members and members != list(old_members):
+        arrays = {name: _by_member(value, old_members, members) if _GATE in name else value
+                  for name, value in arrays.items() if shared or _GATE not in name}
     matches = matched_rows(old_row_map, old_schema, new_row_map, schema)
     found: list[Taken] = []
     used: set[str] = set()
@@ -80,7 +89,10 @@ def warm_start(
             found.append(_table_variable(name, variable, *tables[owner], arrays, matches, used))
         else:
             fields = _fields(model, owner, old_schema)
-            found.append(_dense_variable(name, variable, fields, arrays, used))
+            taken = _dense_variable(name, variable, fields, arrays, used)
+            if _GATE in name and taken.fate == COPIED and shared != members:
+                taken = replace(taken, fate=PARTLY)
+            found.append(taken)
     for name, (_, table) in tables.items():
         if name in train_step.table_optimizers:
             known = [match.new_rows for match in matches if match.new_table == table]
@@ -90,6 +102,13 @@ def warm_start(
     found += [Taken(name=name, fate=DROPPED, rows=0, of=len(np.atleast_1d(value)))
               for name, value in arrays.items() if name not in used]
     return found
+
+
+def _by_member(value: np.ndarray, before: Sequence[str], now: Sequence[str]) -> np.ndarray:
+    """The last axis of a gate's array, or of its slot, as that of the present members."""
+    new = np.zeros_like(value[..., 0])
+    return np.stack([value[..., before.index(one)] if one in before else new for one in now],
+                    axis=-1)
 
 
 def _tables(model: DualDNN) -> Iterator[tuple[str, tuple[str, str]]]:

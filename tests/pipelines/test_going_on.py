@@ -31,6 +31,8 @@ MIDNIGHT = int(datetime.datetime(2024, 1, 3, tzinfo=datetime.UTC).timestamp())
 # As where the champion has learned 40 rows of the third day; of the other 200, 48 are held back.
 WINDOW = ChosenDays(train=DAYS[2:], after=(DAYS[2], MIDNIGHT + 39), test_share=0.24)
 PARTS = np.repeat(["known", "new", "held"], [40, 152, 48])
+POOL = ["teacher=pool", "teacher.gate=learned", "teacher.towers.xdeepfm=null",
+        "teacher.towers.dcn_v2.interactions.cross.projection_dim=2", "teacher.hidden_units=[4]"]
 LIGHT = np.tile([0.0, 1.0, 2.0, 3.0], ROWS // 4)
 
 
@@ -58,7 +60,8 @@ def job_of(feed, tmp_path):
     """Returns a function: a fine-tune of the third day, with overrides."""
 
     def job_of(*overrides):
-        given = [one for one in feed.given if one not in ("--config-dir", "conf")]
+        replaced = ("--config-dir", "conf", *(["teacher=small"] if POOL[0] in overrides else []))
+        given = [one for one in feed.given if one not in replaced]
         with initialize_config_dir(str(REPOSITORY / "conf"), version_base="1.3"):
             settings = resolved(composed("finetune", [
                 *given, f"hydra.searchpath=[{feed.folder / 'conf'}]",
@@ -70,11 +73,18 @@ def job_of(feed, tmp_path):
     return job_of
 
 
-def standing_of(job):
-    """A champion with the first two days, as the job that trains one leaves it."""
+def standing_of(job, gate=()):
+    """A champion with the first two days, as the job that trains one leaves it.
+
+    Args:
+        job: the job.
+        gate: of a pool with a learned gate, the bias of each member.
+    """
     examples = open_window(job, DAYS[:2], ())
     learner = new_learner(job.plan.towers, examples.schema, examples.row_map,
                           examples.training_size)
+    if gate:
+        learner.model.teacher.gate.bias.assign(gate)
     keep(job, "trained", learner,
          learned_notes(examples, examples.split.train, job.plan.settings))
     return Standing(version=1, path=job.run, plan=job.plan, student=None,
@@ -118,6 +128,16 @@ def test_another_column_of_weights_brings_its_own_unit(job_of, before, now, mean
     learner, _ = going_on(job_of(*now), standing, WINDOW)
     # That of the rows to be learned; priors stay in units of the rows from scratch.
     assert learner.train_step.size == (standing.stored.size.num_examples, pytest.approx(mean))
+
+
+def test_shares_of_a_learned_gate_stay_with_the_towers_that_change_places(job_of):
+    standing, job = standing_of(job_of(*POOL), gate=[3.0, -1.0]), job_of(*POOL)
+    teacher = job.plan.towers.teacher
+    towers = dict(reversed(teacher.towers.items()))
+    swapped = replace(job.plan.towers, teacher=replace(teacher, towers=towers))
+    learner, _ = going_on(replace(job, plan=replace(job.plan, towers=swapped)), standing, WINDOW)
+    assert learner.model.teacher.members == ["deepfm", "dcn_v2"]
+    np.testing.assert_array_equal(learner.model.teacher.gate.bias, [-1, 3])
 
 
 def of_release_0_3(standing):

@@ -20,7 +20,7 @@ from dualdnn.training.learner import Learner, open_state
 from dualdnn.training.measure import measure_members, score_with_best
 from dualdnn.training.scoring import Scorer
 from dualdnn.training.settings import TrainingSettings
-from dualdnn.training.warm_start import COPIED, warm_start
+from dualdnn.training.warm_start import COPIED, PARTLY, warm_start
 from tests.pool_run import network_of, own_embedding, pooled_model
 from tests.tiny_run import SCHEMA, build_trainer, open_tiny, weights_of
 
@@ -192,8 +192,8 @@ def test_a_pool_goes_on_day_after_day(place, tmp_path):
     def window(*chosen):
         return ChosenDays(train=[days[i] for i in chosen])
 
-    def learner_of(opened):
-        model = pooled_model(opened, ALL, learned_gate=True, objectives=[SOFT])
+    def learner_of(opened, names=ALL):
+        model = pooled_model(opened, names, learned_gate=True, objectives=[SOFT])
         return Learner(build_trainer(opened, model, tmp_path).train_step, opened.row_map)
 
     settings = TrainingSettings(epochs=1, batch_size=48)
@@ -216,7 +216,40 @@ def test_a_pool_goes_on_day_after_day(place, tmp_path):
         assert_same(before[name], weights)
     fresh = learner_of(opened)
     taken = warm_start(fresh.train_step, stored.arrays(), old_schema=SCHEMA,
-                       old_row_map=stored.row_map, new_row_map=fresh.row_map)
+                       old_row_map=stored.row_map, new_row_map=fresh.row_map,
+                       old_members=stored.about["members"])
     assert {one.fate for one in taken if "average" not in one.name} == {COPIED}
     for name, weights in towers_of(fresh.model).items():
         assert_same(before[name], weights)
+    with pytest.raises(DataError, match="is of a pool of cross, fm, own, expected own, fm, cross"):
+        learner_of(opened, ALL[::-1]).load(stored)
+
+
+def test_the_columns_of_a_gate_go_with_their_members(examples, learned, tmp_path):
+    model = pooled_model(examples, ("own", "fm", "cross"), learned_gate=True, objectives=[SOFT])
+    train_step = build_trainer(examples, model, tmp_path).train_step
+    arrays = {name: one.numpy() for name, one in learned.train_step.named_variables().items()}
+
+    def taken_from(*members):
+        found = warm_start(train_step, arrays, old_schema=SCHEMA, old_row_map=examples.row_map,
+                           new_row_map=examples.row_map, old_members=members)
+        return {one.fate for one in found if "/gate/" in one.name}
+
+    assert taken_from(*ALL) == {COPIED}
+    was, now = (Scorer(one).members(examples.rows[:40], examples.dense[:40])
+                for one in (learned.model, model))
+    for name in ALL:
+        np.testing.assert_allclose(now[name], was[name], atol=1e-6)
+    # A slot moves too; the column of a member that has left is not that of who took its place.
+    assert taken_from("cross", "left", "own") == {PARTLY}
+    slot = "tower/teacher/v/teacher/gate/kernel"
+    old, new = arrays[slot].T, train_step.named_variables()[slot].numpy().T
+    np.testing.assert_array_equal(new, [old[2], np.zeros_like(old[1]), old[0]])
+
+
+def test_a_pool_in_another_order_does_not_resume(examples, tmp_path):
+    with pytest.raises(Interrupt):
+        build_trainer(examples, pooled_model(examples), tmp_path, listener=Interrupter()).run()
+    other = build_trainer(examples, pooled_model(examples, ("fm", "cross")), tmp_path)
+    with pytest.raises(DataError, match="differ: members of the pool"):
+        other.resume()
