@@ -62,7 +62,6 @@ class TrainingListener:
             self._progress.update(self._task, total=self._step)
         self._progress.stop()
         self.tensorboard.flush()
-        self.mlflow.flush()
         if exception[0] is None:
             interrupts.pass_on()
 
@@ -83,7 +82,9 @@ class TrainingListener:
             self._news.setdefault(record["part"], {})[record["tower"]] = record["value"]
 
     def _tell(self) -> None:
-        """Show an evaluation, once all of its values are in."""
+        """Send and show an evaluation, once all of its values are in."""
+        # At once: a killed run that is resumed does not record again what it had recorded.
+        self.mlflow.flush()
         if not self._news:
             return
         part = "valid" if "valid" in self._news else "train"
