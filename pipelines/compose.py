@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ def given_overrides() -> list[str]:
     """The overrides of the command line, as `key=value` without hydra's + and ~."""
     overrides: list[str] = list(HydraConfig.get().overrides.task)
     return [override.lstrip("+~") for override in overrides]
+
+
+def given_state(settings: Mapping[str, Any]) -> Path | None:
+    """`paths.state` where the command line names it; None leaves a finished run to its own."""
+    is_given = any(override.startswith("paths.state=") for override in given_overrides())
+    return Path(settings["paths"]["state"]) if is_given else None
 
 
 def command_of(job: str) -> str:

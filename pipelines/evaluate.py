@@ -12,7 +12,7 @@ from dualdnn.evaluation.report import write_report
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.field_importance import field_importance
 from pipelines.comparable import keep_comparable
-from pipelines.compose import plain_values
+from pipelines.compose import given_state, plain_values
 from pipelines.entry import start
 from pipelines.load import load_run, planned_run
 from pipelines.present import make_console, show_data, show_result
@@ -30,7 +30,8 @@ def main(config: DictConfig) -> None:
     if not isinstance(settings["importance"], bool):
         mistakes.append(f"importance must be true or false, got {settings['importance']!r}.")
     run = finished_run(settings, mistakes)
-    trained, plan = planned_run(run, asked.slices if asked else (), mistakes)
+    trained, plan = planned_run(run, asked.slices if asked else (), mistakes,
+                                state=given_state(settings))
     console = make_console()
     folder = new_run(Path(settings["paths"]["outputs"]), "evaluate", {**settings, "run": str(run)})
     with recorded(folder, "evaluate", settings, plan.schema.name) as record:

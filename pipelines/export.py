@@ -5,7 +5,7 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from dualdnn.config import parse
-from pipelines.compose import plain_values
+from pipelines.compose import given_state, plain_values
 from pipelines.entry import start
 from pipelines.exporting import export_sections
 from pipelines.load import load_run, planned_run
@@ -32,7 +32,7 @@ def main(config: DictConfig) -> None:
         if asked is None:
             mistakes.append(f"{run} has searched students and found none near enough to its teacher"
                             f". Name one of them with export.student: {', '.join(students)}.")
-    trained, plan = planned_run(run, mistakes=mistakes)
+    trained, plan = planned_run(run, mistakes=mistakes, state=given_state(settings))
     assert asked is not None  # else planned_run raised
     console = make_console()
     with console.status("opening the data"):

@@ -44,7 +44,8 @@ class LoadedRun:
 
 
 def planned_run(
-    run: Path, slices: Sequence[str] = (), mistakes: Sequence[str] = ()
+    run: Path, slices: Sequence[str] = (), mistakes: Sequence[str] = (),
+    state: Path | None = None,
 ) -> tuple[dict[str, Any], Plan]:
     """The settings of a finished run and its plan; reads no data.
 
@@ -52,6 +53,8 @@ def planned_run(
         run: folder of a finished run.
         slices: fields to slice by instead of the run's.
         mistakes: found so far, reported together with those found here.
+        state: where its `paths.state` is by now, with a lake that lay below it; None for where it
+            was.
 
     Raises:
         ConfigError: with every mistake at once.
@@ -59,6 +62,11 @@ def planned_run(
     settings = settings_of(run)
     if slices:
         settings["evaluation"]["slices"] = list(slices)
+    if state is not None:
+        was, lake = Path(settings["paths"]["state"]), Path(settings["data"]["lake"])
+        settings["paths"]["state"] = str(state)
+        if lake.is_relative_to(was):
+            settings["data"]["lake"] = str(state / lake.relative_to(was))
     return settings, plan_from(settings, mistakes)
 
 

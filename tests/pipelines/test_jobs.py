@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from mlflow import MlflowClient
 
+import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
 from dualdnn.evaluation.predictions import read_predictions
 from dualdnn.export.versions import read_manifest
+from pipelines.load import planned_run
 from tests.pipelines.conftest import make_feed
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -136,9 +139,10 @@ def test_make_run_again_shows_the_finished_run(trained, forked):
 
 def test_evaluate_measures_the_same_from_another_folder(trained, tmp_path, forked):
     code, out, err = forked(tmp_path, "evaluate", f"run={trained.run}",
-                            "evaluation.slices=[item]", "importance=true")
+                            "paths.state=moved", "evaluation.slices=[item]", "importance=true")
     assert (code, err) == (0, []), out
     ((folder, report),) = reports(tmp_path, "evaluate")
+    assert (tmp_path / "moved" / "encoded").is_dir()
     for key in ("auc", "log_loss", "weights_sha256"):
         assert report["teacher"][key] == trained.report["teacher"][key]
         assert report["students"]["mini"][key] == trained.report["students"]["mini"][key]
@@ -158,6 +162,15 @@ def test_evaluate_measures_the_same_from_another_folder(trained, tmp_path, forke
     assert (folder / "importance.png").exists()
     assert "mini ranks as the teacher does: " in out
 
+
+
+def test_a_lake_moves_with_the_state_that_it_lies_in(trained, tmp_path):
+    settings = yaml.safe_load((trained.run / "config.yaml").read_text())
+    settings["data"]["lake"] = f"{settings['paths']['state']}/lakes/feed"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    moved, plan = planned_run(tmp_path, state=tmp_path / "state")
+    assert moved["paths"]["state"] == str(tmp_path / "state")
+    assert plan.lake.path == tmp_path / "state" / "lakes" / "feed"
 
 
 def test_export_makes_another_version_of_an_mlflow_run(trained, forked):
