@@ -183,7 +183,7 @@ def _resumed(
 
 
 def finished_run(settings: Mapping[str, Any], mistakes: Sequence[str]) -> Path:
-    """The folder of the finished training run that `run` names, or of the newest.
+    """The folder, absolute, of the finished training run that `run` names, or of the newest.
 
     Args:
         settings: with `run`, a folder, an mlflow run id or None, `paths` and `tracking`.
@@ -201,7 +201,8 @@ def finished_run(settings: Mapping[str, Any], mistakes: Sequence[str]) -> Path:
         try:
             if run is None:
                 return _newest_finished(outputs)
-            return _named_run(run, uri, ("train",))
+            # What is noted of it is read from other folders too.
+            return _named_run(run, uri, ("train",)).absolute()
         except ConfigError as error:
             found.extend(error.mistakes)
     raise ConfigError(found)

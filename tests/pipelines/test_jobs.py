@@ -138,10 +138,13 @@ def test_make_run_again_shows_the_finished_run(trained, forked):
 
 
 def test_evaluate_measures_the_same_from_another_folder(trained, tmp_path, forked):
-    code, out, err = forked(tmp_path, "evaluate", f"run={trained.run}",
+    code, out, err = forked(tmp_path, "evaluate", f"run={os.path.relpath(trained.run, tmp_path)}",
                             "paths.state=moved", "evaluation.slices=[item]", "importance=true")
     assert (code, err) == (0, []), out
     ((folder, report),) = reports(tmp_path, "evaluate")
+    # A comparison reads this from a folder of its own.
+    assert Path(report["run"]).samefile(trained.run)
+    assert Path(report["run"]).is_absolute()
     assert (tmp_path / "moved" / "encoded").is_dir()
     for key in ("auc", "log_loss", "weights_sha256"):
         assert report["teacher"][key] == trained.report["teacher"][key]
