@@ -32,7 +32,7 @@ def main(config: DictConfig) -> None:
     run = finished_run(settings, mistakes)
     trained, plan = planned_run(run, asked.slices if asked else (), mistakes,
                                 state=given_state(settings))
-    console = make_console()
+    console, progress = make_console(), read_report(run)["progress"]
     folder = new_run(Path(settings["paths"]["outputs"]), "evaluate", {**settings, "run": str(run)})
     with recorded(folder, "evaluate", settings, plan.schema.name) as record:
         with console.status("opening the data"):
@@ -41,7 +41,7 @@ def main(config: DictConfig) -> None:
         show_data(console, plan, loaded.examples)
         with console.status("measuring"):
             sections, logits = measured_sections(plan, loaded.model, loaded.best,
-                                                 loaded.examples, loaded.on_leaves)
+                                                 loaded.examples, loaded.on_leaves, progress)
         keep_comparable(folder, plan, loaded.examples, logits)
         if settings["importance"]:
             with console.status("scoring without each field"):
@@ -56,7 +56,7 @@ def main(config: DictConfig) -> None:
             config_text=yaml.safe_dump(trained, sort_keys=False),
             command=record.about["command"],
         )
-        record.close(read_report(folder), step=read_report(run)["progress"]["teacher"]["best_step"])
+        record.close(read_report(folder), step=progress["teacher"]["best_step"])
     console.print(f"evaluated {run}")
     show_result(console, folder, read_report(folder))
 

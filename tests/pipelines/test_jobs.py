@@ -204,6 +204,8 @@ def test_a_student_that_breaks_after_an_evaluation_says_so_and_is_not_the_one_ex
     assert f"s{said}" in out
     assert f"S{said} before that." in (folder / "report.md").read_text()
     assert report["export"]["student"] == "tiny"
+    code, out, _ = forked(tmp_path, "evaluate", f"run={folder}")
+    assert (code, f"s{said}" in out) == (0, True), out
     code, out, _ = forked(tmp_path, "export", f"run={folder}", "export.student=mini")
     assert code == 0, out
     assert "(student mini, which became NaN or infinite, version 2" in out
