@@ -23,12 +23,14 @@ class OnlineSettings:
         publish_minutes: publish after so many minutes; None: not for that reason.
         poll_seconds: between two looks at the folder.
         idle_minutes: end after so many without a new file; None: never.
+        report_days: the newest so many days are kept by row, for the report.
     """
 
     publish_rows: int | None
     publish_minutes: float | None
     poll_seconds: float
     idle_minutes: float | None
+    report_days: int
 
     def mistakes(self) -> list[str]:
         """What is wrong with the values, one sentence each."""
@@ -38,6 +40,8 @@ class OnlineSettings:
                          "would ever be published. Give one of them.")
         if self.publish_rows is not None and self.publish_rows < 1:
             found.append(f"online.publish_rows must be >= 1 or null, got {self.publish_rows}.")
+        if self.report_days < 1:
+            found.append(f"online.report_days must be >= 1, got {self.report_days}.")
         for name in ("publish_minutes", "poll_seconds", "idle_minutes"):
             value = getattr(self, name)
             if value is None or (math.isfinite(value) and value >= 0):

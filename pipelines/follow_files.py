@@ -50,7 +50,7 @@ def follow_files(plan: FinetunePlan, source: Path, console: Console) -> None:
         job = DailyJob(name=_JOB, plan=daily, run=run, console=console, started=began,
                        as_of=datetime.datetime.now(datetime.UTC).date())
         with recorded(run, _JOB, daily.settings, model) as record:
-            report = OnlineReport(record)
+            report = OnlineReport(record, plan.online.report_days)
             follower = _Follower(job, plan.online, source, report)
             follower.run()
             values = report.write("done", cost_of(job), daily.towers.seed)

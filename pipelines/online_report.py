@@ -19,7 +19,7 @@ from dualdnn.evaluation.backtest_results import (
     pooled,
     strategy_section,
 )
-from dualdnn.evaluation.progressive import ScoredRows, joined, read_scored_rows, results_by_day
+from dualdnn.evaluation.progressive import ScoredDays, ScoredRows, results_by_day
 from dualdnn.evaluation.results import plain
 from dualdnn.storage import atomic_file, write_json
 from pipelines.online_student import OFFLINE
@@ -33,11 +33,18 @@ _METRICS = ("auc", "log_loss", "calibration")
 class OnlineReport:
     """Counts and progressive validation of one run."""
 
-    def __init__(self, record: RunRecord) -> None:
-        """Go on with what an earlier try of this run has left."""
+    def __init__(self, record: RunRecord, days: int) -> None:
+        """Go on with what an earlier try of this run has left.
+
+        Args:
+            record: of the run.
+            days: the newest so many are kept by row; older ones keep their line.
+        """
         self._record = record
-        self._scores = record.run / "progressive"
-        earlier = read_report(record.run).get("online", {})
+        self._scores = ScoredDays(record.run / "progressive", days)
+        report = read_report(record.run)
+        earlier = report.get("online", {})
+        self._lines: list[dict[str, Any]] = report.get("days", [])
         self.refused: dict[str, str] = earlier.pop("refused_files", {})
         self.counts: dict[str, Any] = {"files": 0, "rows": 0, "published": [], "rejected": 0,
                                        "restarts": 0, "left_out_files": 0, **earlier}
@@ -46,37 +53,33 @@ class OnlineReport:
         """Count a file; what was first said about its rows is kept, however often it is read."""
         self.counts["files"] += 1
         self.counts["rows"] += len(scored)
-        path = self._scores / f"{name}.npz"
-        if not path.exists():
-            scored.save(path)
-
-    def results(self) -> Results:
-        """Progressive validation by model and day; empty without a row."""
-        parts = [read_scored_rows(path) for path in sorted(self._scores.glob("*.npz"))]
-        # An earlier release kept neither weights nor scores as served: its files are left out
-        # where there are any of either.
-        weighted = any(part.weights is not None for part in parts)
-        kept = [part for part in parts if (part.weights is not None) == weighted]
-        self.counts["left_out_files"] = len(parts) - len(kept)
-        return results_by_day(joined(kept)) if kept else {}
+        self._scores.add(name, scored)
 
     def write(self, status: str, cost: Mapping[str, float], seed: int) -> dict[str, Any]:
         """Write report.json; of a run that is done, with intervals, days and a picture."""
-        found = self.results()
+        days, left_out = self._scores.collect()
+        self.counts["left_out_files"] += len(left_out)
         values: dict[str, Any] = {"online": {**self.counts, "refused_files": self.refused},
                                   "cost": dict(cost)}
-        if found:
-            values["strategies"] = {name: strategy_section(days) for name, days in found.items()}
-            rows = [row for name, days in found.items() for row in day_rows(name, days)]
-            values["days"] = [{key: row[key] for key in ("strategy", "rows", *_METRICS)}
-                              | {"day": str(row["day"])} for row in rows]
+        if days:
+            found = results_by_day(days)
+            recent = {name: {day: of_day[day] for day in self._scores.newest(days)}
+                      for name, of_day in found.items()}
+            values["strategies"] = {name: strategy_section(one) for name, one in recent.items()}
+            self._lines = [*(line for line in self._lines if not left_out
+                             and datetime.date.fromisoformat(line["day"]) not in days),
+                           *_lines(found)]
+            values["days"] = self._lines
             if status == "done":
                 values["differences"] = differences(
-                    {name: pooled(days) for name, days in found.items()}, (OFFLINE,), seed)
+                    {name: pooled(one) for name, one in recent.items()}, (OFFLINE,), seed)
+                rows = [{**dict.fromkeys((*_METRICS, "seconds")), **line,
+                         "day": datetime.date.fromisoformat(line["day"])} for line in self._lines]
                 with atomic_file(self._record.run / "days.svg") as temporary:
                     temporary.write_text(backtest_picture(rows, OFFLINE), encoding="utf-8")
         report = plain({"job": self._record.job, "status": status, **self._record.about, **values})
         write_json(self._record.run / "report.json", report)
+        self._scores.forget()
         return report
 
     def close(self, report: Mapping[str, Any]) -> None:
@@ -110,7 +113,8 @@ def show_online(console: Console, run: Path, report: Mapping[str, Any]) -> None:
                                               for metric in _METRICS[:2]))
         table.add_section()
         first = next(iter(found.values()))
-        table.add_row("all", f"{first['rows']:,}", *(
+        pooled_days = "all" if first["days"] == len(by_day) else f"newest {first['days']}"
+        table.add_row(pooled_days, f"{first['rows']:,}", *(
             _shown(one.get(metric)) for one in found.values() for metric in _METRICS[:2]))
         console.print(table)
     for name, to in report.get("differences", {}).items():
@@ -126,6 +130,12 @@ def show_online(console: Console, run: Path, report: Mapping[str, Any]) -> None:
         console.print(f"{counts['left_out_files']:,} files were scored by an earlier release, "
                       "without weights: their rows are not among those above.", soft_wrap=True)
     console.print(f"report    {run / 'report.json'}", soft_wrap=True)
+
+
+def _lines(found: Results) -> list[dict[str, Any]]:
+    """A line a model and day of the report."""
+    return [{key: row[key] for key in ("strategy", "rows", *_METRICS)} | {"day": str(row["day"])}
+            for name, days in found.items() for row in day_rows(name, days)]
 
 
 def _shown(value: float | None) -> str:

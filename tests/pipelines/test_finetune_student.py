@@ -81,11 +81,12 @@ def rows_of_table(feed, version, name):
 
 def test_scope_and_source_are_checked(feed, run):
     code, _, last = run("finetune", "scope=teacher", "source=3", "online.publish_rows=0",
-                        "online.idle_minutes=-1")
+                        "online.idle_minutes=-1", "online.report_days=0")
     assert code == 2
     for mistake in ("scope must be both or student, got 'teacher'", "source must be a folder",
                     "online.publish_rows must be >= 1 or null, got 0",
-                    "online.idle_minutes must be >= 0 or null, got -1"):
+                    "online.idle_minutes must be >= 0 or null, got -1",
+                    "online.report_days must be >= 1, got 0"):
         assert mistake in last
     code, _, last = run("finetune", "source=dropped", "online.publish_rows=null",
                         "online.publish_minutes=null", "window.as_of=2024-01-06")

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import re
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def mlflow(tmp_path_factory):
 @pytest.fixture
 def report(tmp_path, mlflow):
     """Of a run that has scored nothing yet."""
-    return OnlineReport(RunRecord(run=tmp_path, job="finetune", mlflow=mlflow, about={}))
+    return OnlineReport(RunRecord(run=tmp_path, job="finetune", mlflow=mlflow, about={}), days=2)
 
 
 def scored(day, labels, weights=None, seed=0):
@@ -75,6 +76,28 @@ def test_a_run_of_one_class_has_no_auc(report, capsys):
         assert "auc" not in values["differences"].get(name, {}).get("offline", {}), name
     assert values["differences"]["online"]["offline"]["log_loss"]
     assert DAYS[0] in said
+
+
+def test_only_the_newest_days_are_kept_by_row_and_older_ones_by_their_line(report, capsys):
+    days = [*DAYS, "2024-01-11"]
+    parts = [scored(day, np.arange(40) % 2, seed=seed) for seed, day in enumerate(days)]
+    for number, part in enumerate(parts):
+        report.add(f"{number}", part)
+        values = report.write("running", {}, seed=1)
+    report = OnlineReport(report._record, days=2)  # a new process goes on
+    values, said = ended(report, capsys)
+    assert [line["day"] for line in values["days"] if line["strategy"] == "online"] == days
+    first = next(line for line in values["days"] if line["strategy"] == "online")
+    assert first["auc"] == pytest.approx(auc(parts[0].labels, parts[0].logits["online"]))
+    newest = values["strategies"]["online"]
+    assert (newest["days"], newest["rows"], values["online"]["rows"]) == (2, 80, 120)
+    assert newest["auc"] == pytest.approx(auc(
+        np.r_[parts[1].labels, parts[2].labels],
+        np.r_[parts[1].logits["online"], parts[2].logits["online"]]))
+    assert re.search(r"^ *newest 2 +80 ", said, re.MULTILINE)
+    run = report._record.run
+    assert {path.stem for path in run.glob("progressive/**/*.npz")} == set(days[1:])
+    assert (run / "days.svg").exists()
 
 
 def test_files_that_an_earlier_release_scored_are_left_out_and_that_is_said(report, capsys):
