@@ -58,7 +58,8 @@ def main() -> None:
             drop(place / "state" / "lakes" / "movietweetings", FIRST + number * _DAY, folder,
                  given.files)
         run("finetune", place, raw, "scope=student", f"source={folder}", f"seed={given.seed}",
-            "online.publish_rows=2000", "online.idle_minutes=0")
+            "online.publish_rows=2000", "online.idle_minutes=0",
+            f"online.report_days={(LAST - FIRST).days + 1}")
 
 
 if __name__ == "__main__":
