@@ -152,7 +152,7 @@ def _check_values(config: Mapping[str, Any], mistakes: list[str]) -> None:
 
 
 def _schema_mistakes(schema: Schema, evaluation: EvaluationSettings | None,
-                     stored: bool) -> list[str]:
+                     stored: bool = False) -> list[str]:
     """What a schema needs beyond itself, and what may not be asked of its fields."""
     found = []
     if schema.pii_columns:
