@@ -54,7 +54,7 @@ def run(examples, tmp_path_factory):
     return model, trainer, frozen
 
 
-@pytest.mark.parametrize("students", [1, 5])
+@pytest.mark.parametrize("students", [1, pytest.param(5, marks=pytest.mark.prove)])
 def test_the_teacher_is_bit_identical_with_students(examples, tmp_path, students):
     lonely, trainer = trained(examples, tmp_path / "0", students=0)
     trainer.run()

@@ -16,6 +16,8 @@ from dualdnn.evaluation.metrics import sigmoid
 
 Fit = TypeVar("Fit")
 _FIRST_STRENGTH = 8.0
+# Of log loss: a step of the search that gains less is the last.
+_TOO_LITTLE = 1e-6
 
 
 def one_hot(examples: Examples, index: np.ndarray) -> csr_matrix:
@@ -66,13 +68,16 @@ def fitted_weights(features: csr_matrix, labels: np.ndarray, strength: float, st
 
 def tuned(fit: Callable[[float], tuple[float, Fit]], strength: float, factor: float
           ) -> tuple[float, Fit]:
-    """The strength with the lowest loss and its fit: upwards from `strength`, then downwards."""
+    """The strength with the lowest loss and its fit: upwards from `strength`, then downwards.
+
+    Where the best is none at all, or without end, the walk stops when it gains no more.
+    """
     loss, found = fit(strength)
     for direction in (factor, 1 / factor):
         moved = False
         while True:
             other_loss, other = fit(strength * direction)
-            if other_loss >= loss:
+            if other_loss > loss - _TOO_LITTLE:
                 break
             loss, found, strength, moved = other_loss, other, strength * direction, True
         if moved:

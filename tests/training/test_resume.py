@@ -110,7 +110,7 @@ def late_trainer(examples, folder, *, stop_at=None, **changes):
 # Before the first checkpoint after the teacher's end, and while s0 consolidates.
 @pytest.mark.parametrize(("valid", "stops", "last"), [
     (True, ((19, 0), (26, 18)), 24),
-    (False, ((38, 0),), 36),
+    pytest.param(False, ((38, 0),), 36, marks=pytest.mark.prove),
 ])
 def test_a_run_that_is_interrupted_after_the_teacher_ends_bit_identically(
         examples, without_valid, tmp_path, valid, stops, last):

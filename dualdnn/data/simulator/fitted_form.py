@@ -73,7 +73,7 @@ class FittedForm:
             self.tables[part.table] = tf.Variable(values, dtype=tf.float32)
             self._sizes[part.table] = size
             self._layers[part.table] = _layers_of_days(part, settings.days)
-        self._score = tf.function(self.logits, reduce_retracing=True)
+        self._score = tf.function(self.logits, reduce_retracing=True, autograph=False)
 
     def variables(self) -> list[tf.Variable]:
         """Everything that is fitted."""
@@ -162,7 +162,7 @@ def fit_form(
     second = [tf.Variable(tf.zeros_like(v)) for v in variables]
     per_row = strength / len(train.days)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(cells: dict[str, tf.Tensor], days: tf.Tensor, labels: tf.Tensor, number: tf.Tensor,
              rate: tf.Tensor) -> None:
         with tf.GradientTape() as tape:

@@ -116,6 +116,17 @@ def test_tuning_walks_to_the_best_strength(start, best):
     assert fit == f"fit {best}"
 
 
+def test_a_search_for_a_prior_ends_where_none_is_best():
+    tried = []
+
+    def fit(strength):
+        tried.append(strength)
+        return 0.5 + 1e-5 * strength, strength
+
+    assert tuned(fit, 1.0, 2.0) == (0.125, 0.125)
+    assert tried == [1.0, 2.0, 0.5, 0.25, 0.125, 0.0625]
+
+
 def test_all_mistakes_are_named_at_once():
     feed = SimulatedFeed(version=2, regime="quadratic", rows=5, days=0, users=1,
                          new_items_a_day=0, seed=-1, first_day="2024-1-1", kept_negatives=0.0,
