@@ -27,7 +27,8 @@ def show_schemes(console: Console, section: Mapping[str, Any]) -> None:
     table = Table(title=f"schemes on the test part, {len(seeds)} seeds", title_justify="left",
                   title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for place, name in enumerate(heading):
-        table.add_column(name.replace(" (", "\n("), no_wrap=True,
+        # A negative efficiency is one sign too wide.
+        table.add_column(name.replace(" (", "\n("), no_wrap=place < len(heading) - 1,
                          justify="left" if place < 2 else "right")
     for row, following in zip(rows, [*rows[1:], [""]], strict=True):
         # A line belongs to the name above it.

@@ -117,8 +117,11 @@ def test_one_seed_has_no_spread(scene):
 
 
 def test_the_table_fits_a_terminal(comparison, capsys):
-    show_schemes(Console(width=110), section(comparison))
+    wide = {"value": -0.73, "low": -1.34, "high": -0.36}  # the widest there is
+    efficiency = {**comparison["efficiency"], "two_stage_own_embedding": wide}
+    show_schemes(Console(width=110), section({**comparison, "efficiency": efficiency}))
     out = capsys.readouterr().out
+    assert "-0.36]" in out
     assert "…" not in out
     assert "two_stage_own_embedding" in out
     assert max(map(len, out.splitlines()[:30])) <= 110
