@@ -12,7 +12,13 @@ import pytest
 import tensorflow as tf
 
 from dualdnn.data import encode_field, encoding
-from dualdnn.data.encoding import EncodedDay, encode_day, encode_days, encoded_folder
+from dualdnn.data.encoding import (
+    EncodedDay,
+    encode_day,
+    encode_days,
+    encoded_folder,
+    refuse_changed,
+)
 from dualdnn.data.signs import MISSING, signs_of
 from dualdnn.errors import DataError
 from dualdnn.schema import schema_from_dict
@@ -346,3 +352,15 @@ def test_two_values_with_one_sign_are_refused(encoded, monkeypatch):
                         lambda field, values: tf.ones(values.shape, tf.int64))
     with pytest.raises(DataError, match=r"^field `user`: two values have the same 64-bit sign\. "):
         encoded()
+
+
+def test_a_day_that_is_written_again_while_it_is_in_use_is_refused(
+        encoded, lake, write_day, sound_columns):
+    day = encoded()
+    refuse_changed(lake, day)
+    path = write_day(columns=sound_columns())
+    os.utime(path, (1, 1))  # the same bytes are the same day
+    refuse_changed(lake, day)
+    write_day(columns=sound_columns(click=pa.array([1, 1, 1, 0])))
+    with pytest.raises(DataError, match="dt=2024-01-01 was written again while it was in use"):
+        refuse_changed(lake, EncodedDay(day.path))
