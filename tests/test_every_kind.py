@@ -18,7 +18,7 @@ from dualdnn.export.student import export_student, serving_graph
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.measure import measure
 from tests.rich_feed import KEY, open_rich
-from tests.tiny_run import EVERYTHING, build_model, build_trainer, weights_of
+from tests.tiny_run import EVERYTHING, anew, build_model, build_trainer, weights_of
 
 SOFT = Objective(soft_label_weight=1.0)
 
@@ -66,30 +66,27 @@ def test_the_teacher_is_bit_identical_with_students(examples, tmp_path, students
 
 
 def test_a_resumed_run_ends_with_the_same_bits(examples, tmp_path):
-    def stopped(model, trainer):
-        class Stop(Exception):
+    class Stop(Exception):
+        pass
+
+    class Listener:
+        def on_step(self, step, steps):
+            if step == 5:
+                raise Stop
+
+        def on_record(self, record):
             pass
 
-        class Listener:
-            def on_step(self, step, steps):
-                if step == 5:
-                    raise Stop
-
-            def on_record(self, record):
-                pass
-
-        trainer.listener = Listener()
-        with pytest.raises(Stop):
-            trainer.run()
-
-    whole, trainer = trained(examples, tmp_path / "whole", alone=True)
+    model, trainer = trained(examples, tmp_path / "whole", alone=True)
     trainer.run()
-    stopped(*trained(examples, tmp_path / "cut", alone=True))
-    again, trainer = trained(examples, tmp_path / "cut", alone=True)
-    assert trainer.resume()
-    trainer.run()
-    for tower in whole.towers:
-        for mine, theirs in zip(weights_of(whole, tower), weights_of(again, tower), strict=True):
+    expected = {tower: weights_of(model, tower) for tower in model.towers}
+    with pytest.raises(Stop):
+        anew(trainer, tmp_path / "cut", listener=Listener()).run()
+    again = anew(trainer, tmp_path / "cut")
+    assert again.resume()
+    again.run()
+    for tower, weights in expected.items():
+        for mine, theirs in zip(weights, weights_of(model, tower), strict=True):
             np.testing.assert_array_equal(mine, theirs)
 
 

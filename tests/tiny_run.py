@@ -143,6 +143,17 @@ def build_trainer(examples, model, folder, *, listener=None, seed=1, rates=None,
                    folder=folder, listener=listener)
 
 
+def anew(trainer, folder, *, examples=None, listener=None):
+    """A trainer of the same towers as new, whose steps need not be compiled again.
+
+    What they had learned is gone: digests of it must have been taken before.
+    """
+    examples = examples or trainer.examples
+    trainer.train_step.reset(examples.row_map, examples.training_size)
+    return Trainer(train_step=trainer.train_step, examples=examples, settings=trainer.settings,
+                   seed=trainer.seed, folder=folder, listener=listener)
+
+
 def weights_of(model, tower):
     """The dense weights of a tower and its embedding, as they are now."""
     variables = [*model.network_variables(tower),

@@ -12,7 +12,7 @@ from dualdnn.evaluation.metrics import log_loss
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.measure import score_with_best
 from tests.scripted_validation import ScriptedValidation
-from tests.tiny_run import EVERYTHING, build_model, build_trainer, open_tiny, weights_of
+from tests.tiny_run import EVERYTHING, anew, build_model, build_trainer, open_tiny, weights_of
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +129,11 @@ def test_a_validation_row_of_weight_0_decides_nothing(examples, tmp_path, monito
     weights, labels = np.ones(len(examples.labels), np.float32), examples.labels.copy()
     weights[valid[::2]], labels[valid[::2]] = 0.0, 1 - labels[valid[::2]]
 
+    first = build_trainer(examples, build_model(examples, [EVERYTHING]), tmp_path, epochs=2,
+                          batch_size=264, monitor=monitor)
+
     def curve(name, **changes):
-        data = replace(examples, **changes)
-        trainer = build_trainer(data, build_model(data, [EVERYTHING]), tmp_path / name, epochs=2,
-                                batch_size=264, monitor=monitor)
+        trainer = anew(first, tmp_path / name, examples=replace(examples, **changes))
         trainer.run()
         return ([one for one in trainer.history if one["part"] == "valid"],
                 {tower: state.best for tower, state in trainer.progress.items()})

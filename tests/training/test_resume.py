@@ -17,7 +17,7 @@ from dualdnn.distillation.objective import Objective
 from dualdnn.distillation.schedules import Schedule, Schedules
 from dualdnn.errors import DataError
 from dualdnn.training.table_optimizer import TableOptimizerSettings
-from tests.tiny_run import EVERYTHING, build_model, build_trainer, digest_of, open_tiny
+from tests.tiny_run import EVERYTHING, anew, build_model, build_trainer, digest_of, open_tiny
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,27 +70,29 @@ def without_valid(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def uninterrupted(examples, tmp_path_factory):
+    """A finished trainer, whose towers later tests may start anew, and what it left behind."""
     trainer = trainer_for(examples, tmp_path_factory.mktemp("whole"))
     trainer.run()
     assert {t: p.status for t, p in trainer.progress.items()} == {
         "teacher": "stopped", "s0": "training", "alone": "training"}
-    return trainer
+    return trainer, outcome(trainer)
 
 
-def test_interrupted_again_and_again_ends_bit_identically(examples, tmp_path, uninterrupted):
+def test_interrupted_again_and_again_ends_bit_identically(tmp_path, uninterrupted):
+    whole, expected = uninterrupted
     # Before the first checkpoint, before one at an evaluation, after it, after the teacher's stop.
     for stop_at, found in ((1, None), (6, None), (7, 4), (17, 6)):
-        trainer = trainer_for(examples, tmp_path, stop_at=stop_at)
+        trainer = anew(whole, tmp_path, listener=Interrupter(stop_at))
         assert trainer.resume() == (found is not None)
         assert trainer.step == (found or 0)
         with pytest.raises(Interrupt):
             trainer.run()
-    trainer = trainer_for(examples, tmp_path)
+    trainer = anew(whole, tmp_path)
     trainer.resume()
     assert trainer.step == 16
     assert trainer.progress["teacher"].status == "stopped"
     trainer.run()
-    assert outcome(trainer) == outcome(uninterrupted)
+    assert outcome(trainer) == expected
 
 
 SCHEDULED = replace(EVERYTHING, schedule=Schedules(
@@ -114,22 +116,22 @@ def late_trainer(examples, folder, *, stop_at=None, **changes):
 ])
 def test_a_run_that_is_interrupted_after_the_teacher_ends_bit_identically(
         examples, without_valid, tmp_path, valid, stops, last):
-    opened = examples if valid else without_valid
+    whole = late_trainer(examples if valid else without_valid, tmp_path / "whole")
+    whole.run()
+    expected = outcome(whole)
     for stop_at, found in stops:
-        trainer = late_trainer(opened, tmp_path / "run", stop_at=stop_at)
+        trainer = anew(whole, tmp_path / "run", listener=Interrupter(stop_at))
         trainer.resume()
         assert trainer.step == found
         with pytest.raises(Interrupt):
             trainer.run()
-    trainer = late_trainer(opened, tmp_path / "run")
+    trainer = anew(whole, tmp_path / "run")
     assert trainer.resume()
     assert trainer.step == last
     assert trainer.phase.name == "after_teacher"
     assert trainer.phase.start == (18 if valid else 24)
     trainer.run()
-    whole = late_trainer(opened, tmp_path / "whole")
-    whole.run()
-    assert outcome(trainer) == outcome(whole)
+    assert outcome(trainer) == expected
 
 
 @pytest.mark.parametrize(("make", "named"), [
@@ -145,11 +147,12 @@ def test_other_schedules_and_other_starts_are_refused_by_name(examples, tmp_path
         build_trainer(examples, make(examples), tmp_path).resume()
 
 
-def test_a_finished_run_is_resumed_at_its_end(examples, uninterrupted):
-    again = trainer_for(examples, uninterrupted.folder)
+def test_a_finished_run_is_resumed_at_its_end(uninterrupted):
+    whole, expected = uninterrupted
+    again = anew(whole, whole.folder)
     assert again.resume()
     again.run()
-    assert outcome(again) == outcome(uninterrupted)
+    assert outcome(again) == expected
 
 
 def run_process(folder, *arguments):
@@ -177,8 +180,9 @@ def test_a_killed_process_resumes_bit_identically_and_so_does_a_new_one(tmp_path
     assert found == expected
 
 
-def test_a_failed_write_leaves_the_checkpoints_from_before(examples, tmp_path, monkeypatch):
-    trainer = trainer_for(examples, tmp_path, stop_at=5)
+def test_a_failed_write_leaves_the_checkpoints_from_before(tmp_path, monkeypatch, uninterrupted):
+    whole, _ = uninterrupted
+    trainer = anew(whole, tmp_path, listener=Interrupter(5))
     with pytest.raises(Interrupt):
         trainer.run()
     before = [(path.name, sorted(p.name for p in path.iterdir())) for path in trainer.checkpoints()]
@@ -186,7 +190,7 @@ def test_a_failed_write_leaves_the_checkpoints_from_before(examples, tmp_path, m
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    trainer = trainer_for(examples, tmp_path)
+    trainer = anew(whole, tmp_path)
     trainer.resume()
     monkeypatch.setattr(checkpoint_module.np, "savez", full)
     with pytest.raises(OSError, match="No space left"):
@@ -197,10 +201,10 @@ def test_a_failed_write_leaves_the_checkpoints_from_before(examples, tmp_path, m
 
 
 @pytest.fixture(scope="module")
-def interrupted(examples, tmp_path_factory):
+def interrupted(tmp_path_factory, uninterrupted):
     folder = tmp_path_factory.mktemp("interrupted")
     with pytest.raises(Interrupt):
-        trainer_for(examples, folder, stop_at=3).run()
+        anew(uninterrupted[0], folder, listener=Interrupter(3)).run()
     return folder
 
 

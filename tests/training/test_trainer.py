@@ -9,7 +9,9 @@ from dualdnn.distillation.objective import StopGradient
 from dualdnn.errors import DataError, NonFiniteError
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.checkpoint import read_arrays
-from tests.tiny_run import EVERYTHING, build_model, build_trainer, digest_of, open_tiny, weights_of
+from tests.tiny_run import (
+    EVERYTHING, anew, build_model, build_trainer, digest_of, open_tiny, weights_of,
+)
 
 STEPS_A_PASS = 6  # 264 rows in steps of 48
 
@@ -163,18 +165,22 @@ def poison(variable, at):
 
 
 def test_teacher_goes_on_bit_identically_when_a_student_diverges(examples, tmp_path):
+    first = build_trainer(examples, build_model(examples, [EVERYTHING]), tmp_path / "fine")
+    network = first.model.students["s0"].network
+    enormous = build_trainer(examples, build_model(examples, [EVERYTHING]), tmp_path / "enormous",
+                             rates={"s0": 1e38})
     digests, summaries = [], []
-    for name in ("fine", "poisoned", "enormous", "hidden"):
-        model = build_model(examples, [EVERYTHING])
-        network = model.students["s0"].network
-        variable = {"poisoned": network.output_layer.bias,
-                    # ReLU turns this one into zeros: no loss shows it.
-                    "hidden": network.mlp.dense[0].kernel}.get(name)
-        listener = Recorder(poison(variable, at=7)) if variable is not None else None
-        trainer = build_trainer(examples, model, tmp_path / name, listener=listener,
-                                rates={"s0": 1e38} if name == "enormous" else None)
+    for trainer in (
+            lambda: first,
+            lambda: anew(first, tmp_path / "poisoned",
+                         listener=Recorder(poison(network.output_layer.bias, at=7))),
+            lambda: enormous,
+            # ReLU turns this one into zeros: no loss shows it.
+            lambda: anew(first, tmp_path / "hidden",
+                         listener=Recorder(poison(network.mlp.dense[0].kernel, at=7)))):
+        trainer = trainer()
         trainer.run()
-        digests.append(digest_of(model, TEACHER))
+        digests.append(digest_of(trainer.model, TEACHER))
         summaries.append(trainer.summary())
     assert len(set(digests)) == 1
     assert [s[TEACHER] for s in summaries] == [summaries[0][TEACHER]] * 4
