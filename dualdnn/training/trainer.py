@@ -135,7 +135,13 @@ class Trainer:
                 message names the step and the last good checkpoint.
         """
         self._run_phase()
-        if self.phase.name == TOGETHER and (later := self._later(self.step)).limits:
+        if self.phase.name != TOGETHER:
+            return
+        # Whether or not a student listens to it from now on, so that a fine-tune starts from the
+        # same teacher. A fine-tune leaves it and its averages as they are: these go on.
+        if TEACHER in self.progress and not (self._teacher_rests or self._goes_on):
+            self._rest_on_best_teacher()
+        if (later := self._later(self.step)).limits:
             self._begin(later)
             self._run_phase()
 
@@ -153,8 +159,6 @@ class Trainer:
     def _begin(self, phase: Phase) -> None:
         """The teacher has finished: students start, or go on from their best weights."""
         self.phase = phase
-        if TEACHER in self.progress and not self._teacher_rests:
-            self._rest_on_best_teacher()
         for tower in phase.consolidating:
             self.best.load_owned(self.model, tower)
             self._settle(tower)

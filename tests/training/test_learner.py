@@ -261,18 +261,23 @@ def test_scoring_leaves_training_alone_and_sees_the_averages(place, tmp_path):
         np.testing.assert_array_equal(scores[tower], logits)
 
 
-@pytest.mark.parametrize("students", [0, 3])
-def test_a_fine_tuned_teacher_is_the_same_with_any_students(place, tmp_path, students):
+def test_a_fine_tuned_teacher_is_the_same_with_any_students(place, tmp_path):
+    """One that consolidates, as by default; three that do not; one that waits; none."""
     digests = []
-    for number in (1, students):
+    for name, objectives, late, consolidation in (
+            ("one", [EVERYTHING], (), 1), ("three", [EVERYTHING] * 3, (), 0),
+            ("late", [], (EVERYTHING,), 0), ("none", [], (), 1)):
         examples = window_of(place, 0, 1)
-        learner = learner_for(examples, number)
-        learner.train(examples, SETTINGS, seed=1, folder=tmp_path / f"a{number}")
-        newer, growth = newest(place, learner, 2)
-        learner.fine_tune(newer, growth, SETTINGS, seed=1, folder=tmp_path / f"b{number}")
+        model = build_model(examples, objectives, late=late)
+        learner = Learner(build_trainer(examples, model, "unused").train_step, examples.row_map)
+        learner.train(examples, replace(SETTINGS, consolidation_epochs=consolidation), seed=1,
+                      folder=tmp_path / name / "first")
+        for day in (2, 3):
+            newer, growth = newest(place, learner, day)
+            learner.fine_tune(newer, growth, SETTINGS, seed=1, folder=tmp_path / name / f"{day}")
         learner.train_step.catch_up()
         digests.append(digest_of(learner.model, "teacher"))
-    assert digests[0] == digests[1]
+    assert len(set(digests)) == 1
 
 
 def test_averages_go_on_and_reach_back_no_further_than_a_window(place, tmp_path):
