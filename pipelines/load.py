@@ -67,7 +67,8 @@ def planned_run(
         settings["paths"]["state"] = str(state)
         if lake.is_relative_to(was):
             settings["data"]["lake"] = str(state / lake.relative_to(was))
-    return settings, plan_from(settings, mistakes)
+    # Files that fields name are not asked for: the row map of the run holds their vectors.
+    return settings, plan_from(settings, mistakes, stored=True)
 
 
 def load_run(run: Path, settings: dict[str, Any], plan: Plan) -> LoadedRun:

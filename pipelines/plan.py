@@ -232,7 +232,8 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = (), *,
     if teacher and teacher.learned_gate:
         found.extend(unreached_tower_mistakes([student for student in students if student]))
     if begins and all(students):
-        found.extend(unheard_mistakes(config["distillation"], students))
+        found.extend(unheard_mistakes(config["distillation"], config["student_configs"],
+                                      students))
     for cls, name in ((PathSettings, "paths"), (TrackingSettings, "tracking")):
         parse(cls, config.get(name), name, found)
     published = parse(PublishedFigures, config.get("published"), "published", found)
@@ -246,7 +247,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = (), *,
         feature_lag=str(config["data"]["feature_lag"]) if "feature_lag" in config["data"] else None,
         window=window, embedding=embedding, teacher=teacher, students=students,
         controls=[control for student in students
-                  for control in controls_of(student, config["controls"], optimizer.teacher)],
+                  for control in controls_of(student, config["controls"], optimizer)],
         baselines=baselines, table=optimizer.table, teacher_optimizer=optimizer.teacher,
         training=training, slices=evaluation.slices, references=evaluation.references,
         export=export, search=search,

@@ -21,11 +21,14 @@ from dualdnn.distillation.schemes import (
 from dualdnn.models.dual_dnn import SHARED_EMBEDDING, TEACHER
 from dualdnn.schema import Schema
 from dualdnn.training.settings import DenseOptimizerSettings
-from pipelines.settings import StudentNetworkSettings
+from pipelines.settings import OptimizerSettings, StudentNetworkSettings
 
 CONTROLS = ("alone", "shared_label_only")
 _NETWORK_KEYS = ("hidden_units", "activation", "dropout", "linear", "fm")
 _KEYS = (*_NETWORK_KEYS, "scheme", "extra_fields", "distillation", "optimizer")
+# What of an objective says nothing without the weight of its loss.
+_BELONGS = {"temperature": "soft_label_weight", "logit_loss": "logit_weight",
+            "hint_loss": "hint_weight", "hints": "hint_weight"}
 # Part of folders, of tensor names and, with a dot, of its controls' names.
 _NAME = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_-]*$")
 
@@ -141,10 +144,11 @@ def student_from(
     if network:
         mistakes.extend(network.mistakes(where))
     if objective and network:
+        masked = scheme.masked(objective, own)
         # What is left of a part that the scheme lacks need not be looked at.
         mistakes.extend(scheme.mistakes(objective, own, where_objective)
-                        or scheme.masked(objective, own).mistakes(where_objective, teacher_layers,
-                                                                  len(network.hidden_units)))
+                        or masked.mistakes(where_objective, teacher_layers,
+                                           len(network.hidden_units)))
     if optimizer:
         mistakes.extend(optimizer.mistakes(where_optimizer))
     if network is None or objective is None or optimizer is None:
@@ -198,26 +202,44 @@ def extra_field_mistakes(student: StudentPlan, schema: Schema,
     return found
 
 
-def unheard_mistakes(of_run: Any, students: Sequence[StudentPlan]) -> list[str]:
-    """Settings of the run's distillation that are of a loss which no student has.
+def unheard_mistakes(of_run: Any, own: Mapping[str, Any],
+                     students: Sequence[StudentPlan]) -> list[str]:
+    """Settings of distillation that are of a loss which no student, or not this one, has.
 
     Args:
         of_run: `distillation`, plain values.
+        own: by name of a student its file with its overrides.
         students: of the run, as they are trained.
     """
     objective, default = parse(Objective, of_run, "distillation", []), Objective()
-    heard = {weight: any(getattr(one.objective, weight) > 0 for one in students)
-             for weight in WEIGHTS}
+    objectives = [one.objective for one in students]
     if objective is None or not students:
         return []
-    belongs = {"temperature": "soft_label_weight", "logit_loss": "logit_weight",
-               "hint_loss": "hint_weight"}
-    asked = [(name, weight) for name, weight in belongs.items()
-             if getattr(objective, name) != getattr(default, name)]
-    asked += [(f"schedule.{name}", belongs.get(name, name)) for name in (*WEIGHTS, "temperature")
-              if not getattr(objective.schedule, name).is_constant]
-    return [f"distillation.{name} is given, but no student of this run has a {weight} above 0. "
-            "Give it one, or leave this out." for name, weight in asked if not heard[weight]]
+    found = [f"distillation.{name} is given, but no student of this run has a {weight} above 0. "
+             "Give it one, or leave this out." for name, weight in _BELONGS.items()
+             # Pairs of layers stand in every group, for whoever sets a weight.
+             if name != "hints" and getattr(objective, name) != getattr(default, name)
+             and not any(getattr(one, weight) for one in objectives)]
+    for name in (*WEIGHTS, "temperature"):
+        weight = _BELONGS.get(name, name)
+        if not getattr(objective.schedule, name).is_constant and all(
+                getattr(one.schedule, name).is_constant or not getattr(one, weight)
+                for one in objectives):
+            found.append(f"distillation.schedule.{name} is given, but no student of this run has a "
+                         f"{weight} above 0 under a scheme with schedules of it. Give it one, or "
+                         "leave this out.")
+    if not objective.stop_gradient.teacher and not any(one.distills for one in objectives):
+        found.append("distillation.stop_gradient.teacher is false, but no student of this run "
+                     "listens to the teacher. Give one a loss that does, or leave it at true.")
+    for one in students:
+        changes = own[one.name].get("distillation") or {}
+        asked = [(name, weight) for name, weight in _BELONGS.items() if name in changes]
+        asked += [(f"schedule.{name}", _BELONGS.get(name, name))
+                  for name in changes.get("schedule") or {}]
+        found += [f"student/{one.name}.distillation.{name} is given, but the {weight} of this "
+                  "student is 0. Give it one above 0, or leave this out."
+                  for name, weight in asked if not getattr(one.objective, weight)]
+    return found
 
 
 def unreached_tower_mistakes(students: Sequence[StudentPlan]) -> list[str]:
@@ -248,16 +270,25 @@ def unclean_teacher_mistakes(students: Sequence[StudentPlan]) -> list[str]:
 
 
 def controls_of(student: StudentPlan, controls: Sequence[str],
-                teacher_optimizer: DenseOptimizerSettings) -> list[StudentPlan]:
-    """The named controls of a student."""
+                optimizer: OptimizerSettings) -> list[StudentPlan]:
+    """The named controls of a student.
+
+    Args:
+        student: of the run.
+        controls: names of `CONTROLS`.
+        optimizer: of the run.
+    """
     labels_only = Objective()
+    # Of a student that learns an embedding, and so is tuned as the teacher, this one does not.
+    on_shared = student.optimizer if student.scheme.tuned_as == "student" else optimizer.student
     # It starts when the student does.
     shared = SCHEMES[FEATURE_TRANSFER if student.scheme.after_teacher else CO_TRAINING]
     made = {
         # Tuned as the teacher is: a control that is not proves nothing.
         "alone": replace(student, name=f"{student.name}.alone", objective=labels_only,
-                         optimizer=teacher_optimizer, scheme=SCHEMES[ALONE], extra_fields=()),
+                         optimizer=optimizer.teacher, scheme=SCHEMES[ALONE], extra_fields=()),
         "shared_label_only": replace(student, name=f"{student.name}.shared_label_only",
-                                     objective=labels_only, scheme=shared, extra_fields=()),
+                                     objective=labels_only, optimizer=on_shared, scheme=shared,
+                                     extra_fields=()),
     }
     return [made[name] for name in controls]

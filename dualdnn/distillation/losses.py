@@ -70,12 +70,13 @@ def soft_label_loss(
 
 
 def soft_label_divergence(
-    student_logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float
+    student_logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float | tf.Tensor
 ) -> tf.Tensor:
     """Kullback-Leibler divergence of the same two distributions, times T^2.
 
-    Same gradient for the student as `soft_label_loss`, and 0 where the logits agree: the number
-    to watch.
+    Same gradient for the student as `soft_label_loss`, and 0 where the logits agree. That of a
+    teacher that is moved too is 0 there as well (Zhang et al. 2018, "Deep mutual learning",
+    arXiv:1706.00384), where the cross-entropy would drive it to certainty.
     """
     entropy = soft_label_loss(teacher_logits, teacher_logits, temperature)
     return soft_label_loss(student_logits, teacher_logits, temperature) - entropy

@@ -15,6 +15,7 @@ from dualdnn.distillation.losses import (
     label_loss,
     logit_loss,
     mean_loss,
+    soft_label_divergence,
     soft_label_loss,
     z_scored_logit_loss,
 )
@@ -125,14 +126,19 @@ class Objective:
                 found.append(f"{where}.{name} must be >= 0, got {value}. Use 0 to switch it off.")
         if not found and not any(weights.values()):
             found.append(f"{where}: every weight is 0, so the student would learn nothing.")
-        if not (math.isfinite(self.temperature) and self.temperature > 0):
-            found.append(f"{where}.temperature must be > 0, got {self.temperature}.")
+        # Beyond these, soft labels say nothing in float32, or their gradients are not finite.
+        if not 0.01 <= self.temperature <= 1000:
+            found.append(f"{where}.temperature must lie in [0.01, 1000], got {self.temperature}.")
         for name, known in (("logit_loss", LOGIT_LOSSES), ("hint_loss", HINT_LOSSES)):
             if getattr(self, name) not in known:
                 found.append(f"{where}.{name} must be one of {', '.join(known)}, "
                              f"got {getattr(self, name)!r}.")
         wrong = self.schedule.mistakes(f"{where}.schedule")
         found += wrong
+        if not wrong and not self.schedule.temperature.is_constant:
+            ends = [self.value_at("temperature", progress) for progress in (0.0, 1.0)]
+            found += [f"{where}.schedule.temperature leads to {value:g}, but a temperature must "
+                      "lie in [0.01, 1000]." for value in ends if not 0.01 <= value <= 1000]
         if not wrong and any(weights.values()):
             found += self._silent(where)
         if self.hint_weight > 0 and not self.hints:
@@ -195,8 +201,9 @@ class Objective:
         if self.label_weight:
             parts["label"] = label_loss(labels, student_logits)
         if self.soft_label_weight:
-            parts["soft_label"] = soft_label_loss(student_logits, teacher_logits,
-                                                  now.get("temperature", self.temperature))
+            soft = soft_label_loss if self.stop_gradient.teacher else soft_label_divergence
+            parts["soft_label"] = soft(student_logits, teacher_logits,
+                                       now.get("temperature", self.temperature))
         if self.logit_weight and self.logit_loss == "z_scored":
             parts["logit"] = z_scored_logit_loss(student_logits, teacher_logits, weights)
         elif self.logit_weight:

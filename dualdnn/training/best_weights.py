@@ -103,6 +103,9 @@ def best_weights_from(arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]
         # Once every tower read one embedding: its own, which had its name, or the shared one.
         best.table_steps[tower] = steps if isinstance(steps, dict) else {
             tower if (tower, steps) in best.tables else "shared": steps}
+        # An embedding of frozen vectors alone has nothing that learns, and so left no array.
+        for key in best.table_steps[tower].items():
+            best.tables.setdefault(key, [])
     return best
 
 

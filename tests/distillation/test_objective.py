@@ -144,6 +144,16 @@ def test_stop_gradient_teacher_keeps_the_loss_from_the_teachers_outputs(stopped)
         assert np.all(of_hidden.numpy() != 0)
 
 
+def test_a_teacher_that_soft_labels_move_rests_where_both_agree():
+    objective = Objective(soft_label_weight=1.0, label_weight=0.0, temperature=2.0,
+                          stop_gradient=StopGradient(teacher=False))
+    teacher = tf.Variable(TEACHER)
+    with tf.GradientTape() as tape:
+        total = objective.losses(labels=LABELS, weights=WEIGHTS, student_logits=TEACHER,
+                                 teacher_logits=teacher, hints=[])["total"]
+    np.testing.assert_allclose(tape.gradient(total, teacher), np.zeros(len(TEACHER)), atol=1e-6)
+
+
 def test_distills_says_whether_the_teacher_is_heard():
     assert not Objective().distills
     assert all(Objective(**{name: 0.1}).distills
@@ -156,8 +166,11 @@ def test_distills_says_whether_the_teacher_is_heard():
     ({"logit_weight": float("inf")}, r"d\.logit_weight must be >= 0, got inf"),
     ({"hint_weight": -0.1}, r"d\.hint_weight must be >= 0, got -0\.1"),
     ({"label_weight": 0.0}, r"every weight is 0, so the student would learn nothing"),
-    ({"temperature": 0.0}, r"d\.temperature must be > 0, got 0\.0"),
-    ({"temperature": float("inf")}, r"d\.temperature must be > 0, got inf"),
+    ({"temperature": 0.0}, r"d\.temperature must lie in \[0\.01, 1000\], got 0\.0"),
+    ({"temperature": float("inf")}, r"d\.temperature must lie in \[0\.01, 1000\], got inf"),
+    ({"temperature": 1e7}, r"d\.temperature must lie in \[0\.01, 1000\], got 10000000"),
+    ({"temperature": 500.0, "schedule": Schedules(temperature=Schedule(
+        shape="linear", initial=1.0, final=4.0))}, r"temperature leads to 2000, but a temperature"),
     ({"logit_loss": "l1"}, r"d\.logit_loss must be one of squared, z_scored, got 'l1'"),
     ({"hint_loss": "l1"}, r"d\.hint_loss must be one of mse, cosine, got 'l1'"),
     ({"schedule": Schedules(label_weight=Schedule(shape="steps"))},

@@ -156,7 +156,7 @@ MISTAKES = [
      "student/light.extra_fields names `user_mean_label`, a label statistic, which this window "
      "drops. Leave it out, or choose a window that follows time."),
     # --- distillation ---
-    ("distillation.temperature=0", "distillation.temperature must be > 0, got 0.0."),
+    ("distillation.temperature=0", "distillation.temperature must lie in [0.01, 1000], got 0.0."),
     ("distillation.temperature=.nan", "distillation.temperature must be a finite number"),
     ("distillation.label_weight=-1", "distillation.label_weight must be >= 0, got -1.0."),
     ("distillation.label_weight=0 distillation.soft_label_weight=0 distillation.hint_weight=0",
@@ -178,7 +178,7 @@ MISTAKES = [
     ("distillation.schedule.temperature.shape=linear",
      "distillation.schedule.temperature.initial must be > 0, got 0: a temperature is never 0."),
     ("student_overrides.light.distillation.temperature=-2",
-     "student/light.distillation.temperature must be > 0, got -2.0."),
+     "student/light.distillation.temperature must lie in [0.01, 1000], got -2.0."),
     # --- teacher ---
     ("teacher.dropout=1.5", "teacher.dropout must lie in [0, 1), got 1.5."),
     ("teacher.linear=1", "teacher.linear must be true or false, got 1."),
@@ -294,7 +294,7 @@ def test_all_mistakes_are_named_at_once():
 def test_a_mistake_for_several_students_is_named_once():
     with pytest.raises(ConfigError) as raised:
         plan_of("students=[light,tiny,same_mlp]", "distillation.temperature=0")
-    assert raised.value.mistakes == ["distillation.temperature must be > 0, got 0.0."]
+    assert raised.value.mistakes == ["distillation.temperature must lie in [0.01, 1000], got 0.0."]
 
 
 def test_a_student_without_its_distillation_or_with_its_own():
@@ -409,6 +409,42 @@ def test_a_scheme_of_the_run_goes_with_any_distillation_and_controls(scheme, dis
     assert [one.objective.distills for one in plan.students] == [listens] * len(names)
 
 
+@pytest.mark.parametrize(("of_run", "own", "weight"), [
+    ("labels_only", "temperature=4", "soft_label_weight"),
+    ("labels_only", "hint_loss=cosine", "hint_weight"),
+    ("labels_only", "hints=[[0,0]]", "hint_weight"),
+    ("soft_labels", "logit_loss=z_scored", "logit_weight"),
+    ("soft_labels", "schedule.hint_weight.shape=cosine", "hint_weight"),
+])
+def test_a_students_own_settings_of_a_loss_that_it_has_not(of_run, own, weight):
+    given = [f"distillation={of_run}", f"+student_overrides.tiny.distillation.{own}",
+             "students=[light,tiny]"]
+    plan_of(*given)
+    name = own.split("=")[0].removesuffix(".shape")
+    with pytest.raises(ConfigError) as caught:
+        plan_of(*given, begins=True)
+    assert caught.value.mistakes == [
+        f"student/tiny.distillation.{name} is given, but the {weight} of this student is 0. Give "
+        "it one above 0, or leave this out."]
+    plan_of(*given, f"+student_overrides.tiny.distillation.{weight}=0.5", begins=True)
+
+
+def test_a_student_that_does_not_listen_cannot_move_the_teacher():
+    given = ["distillation=labels_only", "distillation.stop_gradient.teacher=false"]
+    plan_of(*given)
+    with pytest.raises(ConfigError, match="no student of this run listens to the teacher"):
+        plan_of(*given, begins=True)
+
+
+def test_the_control_on_the_shared_embedding_is_tuned_as_students_on_it_are():
+    rates = {}
+    for scheme in ("two_stage", "two_stage_own_embedding"):
+        plan = plan_of(f"scheme={scheme}", "optimizer.student.learning_rate=0.007",
+                       "optimizer.teacher.learning_rate=0.002")
+        rates[scheme] = [one.optimizer.learning_rate for one in plan.controls]
+    assert list(rates.values()) == [[0.002, 0.007]] * 2
+
+
 @pytest.mark.parametrize(("overrides", "unheard"), [
     ("distillation.logit_loss=z_scored", ["logit_loss"]),
     ("distillation.logit_loss=z_scored distillation.logit_weight=0.5", []),
@@ -422,6 +458,9 @@ def test_a_scheme_of_the_run_goes_with_any_distillation_and_controls(scheme, dis
      "distillation.schedule.hint_weight.shape=stop "
      "distillation.schedule.hint_weight.end=0.5",
      ["schedule.soft_label_weight", "schedule.hint_weight", "schedule.temperature"]),
+    # Labels that have nothing beside them have no schedule.
+    ("scheme=alone distillation.schedule.label_weight.shape=warm_up "
+     "distillation.schedule.label_weight.start=0.5", ["schedule.label_weight"]),
     ("distillation.temperature=4 distillation.hint_loss=cosine "
      "distillation.schedule.hint_weight.shape=cosine", []),
 ])

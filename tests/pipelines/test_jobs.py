@@ -170,6 +170,9 @@ def test_evaluate_measures_the_same_from_another_folder(trained, tmp_path, forke
 def test_a_lake_moves_with_the_state_that_it_lies_in(trained, tmp_path):
     settings = yaml.safe_load((trained.run / "config.yaml").read_text())
     settings["data"]["lake"] = f"{settings['paths']['state']}/lakes/feed"
+    # The row map of the run has kept what was in it.
+    settings["data"]["fields"].append(
+        {"name": "cover", "kind": "vector", "file": "gone.parquet", "key": "item"})
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     moved, plan = planned_run(tmp_path, state=tmp_path / "state")
     assert moved["paths"]["state"] == str(tmp_path / "state")

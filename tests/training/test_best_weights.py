@@ -51,6 +51,15 @@ def test_each_tower_comes_back_with_the_table_of_its_own_step(model, kept):
         assert_loads(best, model, tower, weights)
 
 
+def test_an_embedding_with_nothing_that_learns_is_kept_too(kept, tmp_path):
+    best, _ = kept
+    whole = BestWeights(dense=best.dense, table_steps={
+        **best.table_steps, "s1": {**best.table_steps["s1"], "frozen": 1}},
+        tables={**best.tables, ("frozen", 1): []})
+    whole.save(tmp_path / "best")
+    assert load_best_weights(tmp_path / "best", ["s1"]).tables["frozen", 1] == []
+
+
 def test_a_snapshot_is_a_copy_and_one_that_nobody_needs_is_dropped(model, kept):
     best, expected = kept
     change(model)
