@@ -27,14 +27,14 @@ def default_uri(outputs: Path) -> str:
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings as `a.b.c` to text, cut to what mlflow takes."""
+    """Nested settings as `a.b.c` to text."""
     flat: dict[str, str] = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             flat.update(flattened(value, f"{name}."))
         else:
-            flat[name] = str(value)[:_LONGEST_PARAMETER]
+            flat[name] = str(value)
     return flat
 
 
@@ -96,12 +96,16 @@ class MlflowRun:
         self._client = client
 
     def log_settings(self, settings: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Parameters, flattened, and tags; of a resumed run, parameters keep their first value."""
+        """Parameters, flattened, and tags, both cut to what mlflow takes.
+
+        Of a resumed run, parameters keep their first value.
+        """
         if self._client is None:
             return
         from mlflow.entities import Param, RunTag
 
-        params = [Param(key, value) for key, value in flattened(settings).items()]
+        params = [Param(key, value[:_LONGEST_PARAMETER])
+                  for key, value in flattened(settings).items()]
         of_run = [RunTag(key, value[:_LONGEST_TAG]) for key, value in tags.items()]
 
         def log() -> None:

@@ -65,8 +65,12 @@ def open_run(folder: Path, mistakes: list[str]) -> ComparedRun | None:
     except ConfigError as error:
         mistakes.extend(error.mistakes)
         return None
+    # By name: fields that differ are a line each, however many there are.
+    by_name = {field["name"]: {key: value for key, value in field.items() if key != "name"}
+               for field in settings["data"]["fields"]}
+    named = {**settings, "data": {**settings["data"], "fields": by_name}}
     # Sorted, since the order of keys in a field of a schema means nothing.
-    ordered = json.loads(json.dumps(settings, sort_keys=True))
+    ordered = json.loads(json.dumps(named, sort_keys=True))
     flat = {key: value for key, value in flattened(ordered).items()
             if not any(key == one or key.startswith(f"{one}.") for one in _NOT_COMPARED)}
     flat[REVISION] = read_report(trained).get("lineage", {}).get("git_revision", "unknown")

@@ -18,7 +18,7 @@ from dualdnn.evaluation.metrics import auc
 from dualdnn.evaluation.predictions import read_predictions, write_predictions
 from dualdnn.evaluation.ranking_agreement import ranking_agreement
 from pipelines.compare import main
-from pipelines.compared_runs import grouped_runs, open_run
+from pipelines.compared_runs import differing_settings, grouped_runs, open_run
 from pipelines.entry import start
 from tests.pipelines.conftest import make_feed
 from tests.pipelines.test_jobs import reports, run
@@ -301,6 +301,33 @@ def test_a_seed_that_comes_twice_is_refused_and_two_revisions_are_two_systems():
 def test_more_systems_than_letters_have_two():
     names = list(grouped_runs([fake(1, a=str(i)) for i in range(28)], None, []))
     assert names[:2] + names[-3:] == ["A", "B", "Z", "AA", "AB"]
+
+
+def with_settings(run, to, **data):
+    """A copy of a run as if its `data` had said something else."""
+    shutil.copytree(run, to)
+    settings = yaml.safe_load((to / "config.yaml").read_text())
+    (to / "config.yaml").write_text(yaml.safe_dump(
+        {**settings, "data": {**settings["data"], **data}}))
+    return to
+
+
+def test_fields_are_compared_by_name_and_to_the_last(feed, tmp_path):
+    fields = [{"name": f"field_{i}", "kind": "number", "side": "user", "buckets": 10,
+               "description": "x" * 100} for i in range(80)]
+    other = [*fields[:-1], {**fields[-1], "buckets": 20}]
+    less = fields[1:]
+    mistakes = []
+    systems = grouped_runs([open_run(with_settings(feed.runs[0], tmp_path / name, fields=one),
+                                     mistakes)
+                            for name, one in (("a", fields), ("b", other), ("c", less))],
+                           None, mistakes)
+    assert mistakes == []
+    found = differing_settings(systems)
+    assert found["data.fields.field_79.buckets"] == {"A": "10", "B": "20", "C": "10"}
+    assert found["data.fields.field_0.kind"] == {"A": "number", "B": "number", "C": ""}
+    assert set(found) == {"data.fields.field_79.buckets", *(
+        f"data.fields.field_0.{key}" for key in ("kind", "side", "buckets", "description"))}
 
 
 def test_where_a_lake_lies_and_what_is_exported_is_no_other_configuration(feed, tmp_path):
