@@ -19,6 +19,7 @@ from pipelines.runs import has_test_rows, read_report, settings_of
 # What neither decides what is learned nor which rows test it.
 _NOT_COMPARED = ("seed", "export", "evaluation", "published", "resume", "reuse", "debug",
                  "tracking", "paths", "data.raw", "data.lake")
+DATA = "data fingerprint"
 REVISION = "git revision"
 _FEW_SEEDS = 5
 
@@ -31,7 +32,8 @@ class ComparedRun:
         folder: with its predictions, of the training or of an evaluation of it.
         trained: folder of the training.
         seed: of the training.
-        settings: flat `a.b.c` to text, without what does not count, and the revision of the code.
+        settings: flat `a.b.c` to text, without what does not count, and the fingerprint of the days
+            that the run learned from and the revision of the code, `unknown` where it kept none.
         towers: of its report.
         group: the column of the lake that its rows are grouped by, or None.
     """
@@ -73,7 +75,10 @@ def open_run(folder: Path, mistakes: list[str]) -> ComparedRun | None:
     ordered = json.loads(json.dumps(named, sort_keys=True))
     flat = {key: value for key, value in flattened(ordered).items()
             if not any(key == one or key.startswith(f"{one}.") for one in _NOT_COMPARED)}
-    flat[REVISION] = read_report(trained).get("lineage", {}).get("git_revision", "unknown")
+    training = read_report(trained)
+    # As long as messages about changed days show it.
+    flat[DATA] = training.get("data", {}).get("fingerprint", "unknown")[:12]
+    flat[REVISION] = training.get("lineage", {}).get("git_revision", "unknown")
     return ComparedRun(folder=folder, trained=trained, seed=settings["seed"], settings=flat,
                        towers=report["towers"], group=settings["data"].get("group"))
 
@@ -82,8 +87,10 @@ def grouped_runs(runs: Sequence[ComparedRun], names: Sequence[str] | None,
                  mistakes: list[str]) -> dict[str, list[ComparedRun]]:
     """Runs that differ in nothing but the seed make one system, in the order of the first of each.
 
-    Code of another revision makes another system only where the seeds of one configuration would
-    come twice: a sweep may span a commit, and a comparison of two commits is one all the same.
+    Runs of one configuration that learned from other days, or from days that were changed since,
+    are two systems. Code of another revision makes another system only where the seeds of one
+    configuration would come twice: a sweep may span a commit, and a comparison of two commits is
+    one all the same.
 
     Args:
         runs: in the order they were given.

@@ -330,6 +330,32 @@ def test_fields_are_compared_by_name_and_to_the_last(feed, tmp_path):
         f"data.fields.field_0.{key}" for key in ("kind", "side", "buckets", "description"))}
 
 
+def with_report(run, to, **sections):
+    """A copy of a run as if its report had said something else."""
+    shutil.copytree(run, to)
+    report = json.loads((to / "report.json").read_text())
+    (to / "report.json").write_text(json.dumps({**report, **sections}))
+    return to
+
+
+def test_runs_that_learned_from_other_days_are_two_systems(feed, tmp_path):
+    data = feed.reports[0]["data"]
+    changed = with_report(feed.runs[2], tmp_path / "changed",
+                          data={**data, "fingerprint": "0" * 64})
+    # Of one seed, they would otherwise be refused as the same run twice.
+    again = with_report(feed.runs[0], tmp_path / "again", data={**data, "fingerprint": "1" * 64})
+    bare = with_report(feed.runs[0], tmp_path / "bare", data={"rows_test": 44})
+    mistakes = []
+    systems = grouped_runs([open_run(one, mistakes)
+                            for one in (feed.runs[0], changed, again, bare, feed.runs[2])],
+                           None, mistakes)
+    assert mistakes == []
+    assert {name: [run.folder for run in members] for name, members in systems.items()} == {
+        "A": [feed.runs[0], feed.runs[2]], "B": [changed], "C": [again], "D": [bare]}
+    assert differing_settings(systems) == {"data fingerprint": {
+        "A": data["fingerprint"][:12], "B": "0" * 12, "C": "1" * 12, "D": "unknown"}}
+
+
 def test_where_a_lake_lies_and_what_is_exported_is_no_other_configuration(feed, tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(feed.runs[0], moved)
