@@ -8,7 +8,7 @@ import glob
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,13 +100,23 @@ def _runs(outputs: Path, job: str) -> list[Path]:
                   reverse=True)
 
 
-def same_run(outputs: Path, job: str, config: Mapping[str, Any], *, finished: bool) -> Path | None:
-    """The newest run of the same configuration that is, or is not, finished."""
+def same_run(outputs: Path, job: str, config: Mapping[str, Any], *, finished: bool,
+             accepted: Callable[[Path], bool] | None = None) -> Path | None:
+    """The newest run of the same configuration that is, or is not, finished.
+
+    Args:
+        outputs: `paths.outputs`.
+        job: whose runs.
+        config: resolved.
+        finished: which of the two.
+        accepted: whether a folder is taken, asked from the newest on; None takes any.
+    """
     wanted = configuration_hash(config)
     wanted_status = ("done",) if finished else ("running", "failed", None)
     for folder in _runs(outputs, job):
         status = read_report(folder).get("status")
-        if status in wanted_status and configuration_hash(_stored_config(folder)) == wanted:
+        if (status in wanted_status and configuration_hash(_stored_config(folder)) == wanted
+                and (accepted is None or accepted(folder))):
             return folder
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dualdnn.evaluation.comparison import TEACHER
 from dualdnn.evaluation.results import plain
 from dualdnn.evaluation.scheme_table import compared_schemes, scheme_rows
 from dualdnn.storage import lock, write_json
+from pipelines.build import open_plan_data
 from pipelines.compared_runs import ComparedRun, open_run, scored_systems, seed_notes
 from pipelines.plan import Plan, plan_from
 from pipelines.record import RunRecord, recorded
@@ -40,7 +42,7 @@ def compare_schemes(run: Path, settings: dict[str, Any], asked: SchemeComparison
 
     Raises:
         LockError: another process compares in this folder, or trains one of the runs.
-        DataError: the runs were tested on different rows, since the data has changed.
+        DataError: the days were changed while the runs were trained.
     """
     started = time.monotonic()
     with (lock(run / ".lock", wait=False),
@@ -65,8 +67,11 @@ def trained_runs(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
                  console: Console) -> list[Path]:
     """The folder of every run, in their order: finished before, gone on with, or trained now.
 
+    A run whose days were changed since is trained anew, so that all have learned from the same.
+
     Raises:
-        DataError: a run has nothing to compare, which is said before the next one is trained.
+        DataError: a run has nothing to compare, or the days were changed while the runs were
+            trained, which is said before the next one is trained.
     """
     folders: list[Path] = []
     for number, one in enumerate(runs, start=1):
@@ -75,12 +80,13 @@ def trained_runs(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
             # The newest day of the lake as the first run has found it.
             settings["window"] = settings_of(folders[0])["window"]
         outputs = Path(settings["paths"]["outputs"])
-        folder = same_run(outputs, "train", settings, finished=True)
+        current = partial(_is_current, settings, folders[0] if folders else None, console)
+        folder = same_run(outputs, "train", settings, finished=True, accepted=current)
         what = f"run {number} of {len(runs)}, seed {one.seed}: {', '.join(one.schemes)}"
         if folder:
             console.print(f"{what}: trained already, {folder}", soft_wrap=True, highlight=False)
         else:
-            folder = same_run(outputs, "train", settings, finished=False)
+            folder = same_run(outputs, "train", settings, finished=False, accepted=current)
             if folder:
                 # The newest day of the lake as that run has found it.
                 settings["window"] = settings_of(folder)["window"]
@@ -93,7 +99,43 @@ def trained_runs(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
             gc.collect()
         _check_run(asked, one, folder)
         folders.append(folder)
+        if _data_of(folder) != _data_of(folders[0]):
+            raise DataError(
+                f"{folder} learned from other days than {folders[0]}: the lake was changed while "
+                "the runs were trained. Give the same command again: it trains anew what is not "
+                "of the days as they are now.")
     return folders
+
+
+def _data_of(run: Path) -> str | None:
+    """Fingerprint of the days that a run learned from; None where it has opened none."""
+    return read_report(run).get("data", {}).get("fingerprint")
+
+
+def _is_current(settings: Mapping[str, Any], first: Path | None, console: Console,
+                run: Path) -> bool:
+    """Has a run learned from the days as the lake holds them now, or from none yet?
+
+    Args:
+        settings: of the run.
+        first: the first run of the comparison, which was asked before; None where this is it.
+        console: where a run that has not is named.
+        run: its folder.
+    """
+    if "data" not in read_report(run):
+        return True
+    if first:
+        now = _data_of(first)
+    else:
+        # Up to its own newest day: days that came since change nothing of it.
+        plan = plan_from({**settings, "window": settings_of(run)["window"]})
+        with console.status("opening the data"):
+            now = open_plan_data(plan, Path(settings["paths"]["state"])).fingerprint
+    if _data_of(run) == now:
+        return True
+    console.print(f"{run} is left alone: its days were changed since it was started",
+                  soft_wrap=True, highlight=False)
+    return False
 
 
 def _check_run(asked: SchemeComparisonSettings, run: SchemeRun, folder: Path) -> None:

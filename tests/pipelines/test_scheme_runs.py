@@ -1,12 +1,14 @@
 """`scheme_comparison`: the runs that it makes, and what it refuses."""
 
+from types import SimpleNamespace
+
 import pytest
 from hydra import initialize_config_dir
 
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
-from dualdnn.errors import ConfigError
+from dualdnn.errors import ConfigError, DataError
 from dualdnn.storage import write_json
-from pipelines import train
+from pipelines import scheme_comparison, train
 from pipelines.compose import composed, resolved
 from pipelines.entry import _arguments
 from pipelines.load import SCORES_FILE
@@ -83,23 +85,74 @@ def test_every_scheme_can_be_tuned_and_stand_there_twice():
     assert found["gentle"].moves_teacher
 
 
-def test_a_run_that_died_goes_on_with_the_newest_day_that_it_has_found(tmp_path, monkeypatch):
-    asked, runs, _ = compared("window=rolling", "scheme_comparison.seeds=[1]",
-                              f"paths.outputs={tmp_path}")
-    trained, found = [], {"data": {"last_day": "2024-01-04"}}
+@pytest.fixture
+def lake(tmp_path, monkeypatch):
+    """Runs that only say which days they learned from; `fingerprint` is that of the lake now."""
+    lake = SimpleNamespace(fingerprint="old", trained=[])
 
     def train_in(run, settings, plan, console, *, export):
-        assert str(plan.window.as_of) == settings["window"]["as_of"]
-        trained.append((run.name, settings["window"]["as_of"]))
-        write_json(run / "report.json", {"status": "done", **found})
+        assert str(plan.window.as_of) == str(settings["window"]["as_of"])
+        lake.trained.append((run.name, settings["window"]["as_of"]))
+        write_json(run / "report.json", {"status": "done", "data": {
+            "last_day": "2024-01-04", "fingerprint": lake.fingerprint}})
 
     monkeypatch.setattr("pipelines.scheme_comparison.train_in", train_in)
     monkeypatch.setattr("pipelines.scheme_comparison._check_run", lambda asked, one, folder: None)
+    monkeypatch.setattr("pipelines.scheme_comparison.open_plan_data", lambda plan, state: lake)
+    return lake
+
+
+def test_a_run_that_died_goes_on_with_the_newest_day_that_it_has_found(tmp_path, lake):
+    asked, runs, _ = compared("window=rolling", "scheme_comparison.seeds=[1]",
+                              f"paths.outputs={tmp_path}")
     died = new_run(tmp_path, "train", runs[0].settings)
-    write_json(died / "report.json", {"status": "failed", **found})
+    write_json(died / "report.json", {"status": "failed", "data": {
+        "last_day": "2024-01-04", "fingerprint": "old"}})
     folders = trained_runs(asked, runs, make_console())
     assert folders[0] == died
-    assert trained == [(folder.name, "2024-01-04") for folder in folders]
+    assert lake.trained == [(folder.name, "2024-01-04") for folder in folders]
+
+
+def test_runs_whose_days_were_changed_since_are_trained_anew(tmp_path, lake, capsys):
+    def trained(seeds):
+        asked, runs, _ = compared("window=rolling", f"scheme_comparison.seeds={seeds}",
+                                  f"paths.outputs={tmp_path}")
+        lake.trained.clear()
+        return trained_runs(asked, runs, make_console())
+
+    old = trained([1])
+    more = trained([1, 2])
+    assert more[:2] == old
+    assert len(lake.trained) == 2  # those of seed 2 alone
+    # One that was killed on the days as they were is not gone on with either.
+    write_json(more[3] / "report.json", {"status": "failed", "data": {
+        "last_day": "2024-01-04", "fingerprint": "old"}})
+    lake.fingerprint = "new"
+    capsys.readouterr()
+    anew = trained([1, 2])
+    said = capsys.readouterr().out
+    for one in more:
+        assert f"{one} is left alone: its days were changed since it was started" in said
+    assert not set(anew) & set(more)
+    assert len(lake.trained) == 4
+    assert trained([1, 2]) == anew
+    assert lake.trained == []
+
+
+def test_a_lake_that_is_changed_between_two_runs_ends_the_comparison(tmp_path, lake, monkeypatch):
+    asked, runs, _ = compared("window=rolling", "scheme_comparison.seeds=[1]",
+                              f"paths.outputs={tmp_path}")
+    train_in = scheme_comparison.train_in
+
+    def and_the_lake_changes(*args, **options):
+        train_in(*args, **options)
+        lake.fingerprint = "new"
+
+    monkeypatch.setattr(scheme_comparison, "train_in", and_the_lake_changes)
+    with pytest.raises(DataError, match=r"learned from other days than .* Give the same command"):
+        trained_runs(asked, runs, make_console())
+    assert len(trained_runs(asked, runs, make_console())) == len(runs)
+    assert len(lake.trained) == 2 + 1  # the second is of the days as they are now
 
 
 def test_members_of_a_pool_must_be_there_until_every_run_has_kept_their_scores(tmp_path):
