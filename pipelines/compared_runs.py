@@ -34,7 +34,9 @@ class ComparedRun:
         seed: of the training.
         settings: flat `a.b.c` to text, without what does not count, and the fingerprint of the days
             that the run learned from and the revision of the code, `unknown` where it kept none.
-        towers: of its report.
+        towers: of its report, which have scores.
+        diverged: towers that became NaN or infinite while it trained, with scores of their best
+            weights before that or without any.
         group: the column of the lake that its rows are grouped by, or None.
     """
 
@@ -43,6 +45,7 @@ class ComparedRun:
     seed: int
     settings: Mapping[str, str]
     towers: Sequence[str]
+    diverged: Sequence[str]
     group: str | None
 
 
@@ -80,7 +83,10 @@ def open_run(folder: Path, mistakes: list[str]) -> ComparedRun | None:
     flat[DATA] = training.get("data", {}).get("fingerprint", "unknown")[:12]
     flat[REVISION] = training.get("lineage", {}).get("git_revision", "unknown")
     return ComparedRun(folder=folder, trained=trained, seed=settings["seed"], settings=flat,
-                       towers=report["towers"], group=settings["data"].get("group"))
+                       towers=report["towers"],
+                       diverged=[tower for tower, ended in training.get("progress", {}).items()
+                                 if ended["status"] == "diverged"],
+                       group=settings["data"].get("group"))
 
 
 def grouped_runs(runs: Sequence[ComparedRun], names: Sequence[str] | None,
@@ -177,7 +183,7 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
     Args:
         systems: of `grouped_runs`.
         towers: names of those to compare; all where there are none.
-        notes: receives what was left out, one sentence each.
+        notes: receives what was left out, and which towers diverged, one sentence each.
 
     Raises:
         DataError: a file is damaged, or runs were tested on different rows.
@@ -212,15 +218,45 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
         scores = [read[run.folder].logits for run in runs]
         common = [tower for tower in scores[0] if (not towers or tower in towers)
                   and all(tower in one for one in scores)]
-        lost = sorted({tower for one in scores for tower in one if not towers or tower in towers}
-                      - set(common))
-        notes += [f"The tower {tower} of {name} has no scores with some seed (it diverged), and "
-                  "is left out." for tower in lost]
+        notes += _divergences(name, runs, scores, towers)
         made.append(System(name=name, seeds=[run.seed for run in runs],
                            logits={tower: np.stack([one[tower] for one in scores])
                                    for tower in common}))
     groups = next((one.groups for one in read.values() if one.groups is not None), None)
     return Rows(labels=first.labels, groups=groups, weights=first.weights, slices=slices), made
+
+
+def _divergences(name: str, runs: Sequence[ComparedRun],
+                 scores: Sequence[Mapping[str, np.ndarray]], towers: Sequence[str]) -> list[str]:
+    """One sentence for every tower of a system that has no scores or diverged with some seed.
+
+    Args:
+        name: of the system.
+        runs: of the system.
+        scores: of each run by tower.
+        towers: those that are compared; all where there are none.
+    """
+    found = []
+    for tower in dict.fromkeys(tower for run, one in zip(runs, scores, strict=True)
+                               for tower in (*one, *run.diverged)):
+        if towers and tower not in towers:
+            continue
+        lost = [run for run, one in zip(runs, scores, strict=True) if tower not in one]
+        diverged = [run for run in runs if tower in run.diverged]
+        if lost:
+            why = (": it became NaN or infinite before its first evaluation"
+                   if all(run in diverged for run in lost) else "")
+            found.append(f"The tower {tower} of {name} has no scores with {_seeds(lost)}{why}, and "
+                         "is left out.")
+        elif diverged:
+            found.append(f"The tower {tower} of {name} became NaN or infinite with "
+                         f"{_seeds(diverged)}; its scores there are of its best weights before "
+                         "that.")
+    return found
+
+
+def _seeds(runs: Sequence[ComparedRun]) -> str:
+    return ("seed " if len(runs) == 1 else "seeds ") + ", ".join(str(run.seed) for run in runs)
 
 
 def seed_notes(systems: Mapping[str, Sequence[ComparedRun]], more: str) -> list[str]:

@@ -18,7 +18,12 @@ from dualdnn.evaluation.metrics import auc
 from dualdnn.evaluation.predictions import read_predictions, write_predictions
 from dualdnn.evaluation.ranking_agreement import ranking_agreement
 from pipelines.compare import main
-from pipelines.compared_runs import differing_settings, grouped_runs, open_run
+from pipelines.compared_runs import (
+    differing_settings,
+    grouped_runs,
+    open_run,
+    scored_systems,
+)
 from pipelines.entry import start
 from tests.pipelines.conftest import make_feed
 from tests.pipelines.test_jobs import reports, run
@@ -38,6 +43,14 @@ def as_another_seed(run, seed, to):
     logits = {tower: z + 0.3 * rng.normal(size=len(z)).astype(np.float32)
               for tower, z in kept.logits.items()}
     write_predictions(to / "predictions.parquet", replace(kept, logits=logits))
+    return to
+
+
+def with_report(run, to, **sections):
+    """A copy of a run as if its report had said something else."""
+    shutil.copytree(run, to)
+    report = json.loads((to / "report.json").read_text())
+    (to / "report.json").write_text(json.dumps({**report, **sections}))
     return to
 
 
@@ -275,6 +288,41 @@ def test_a_run_without_test_rows_is_left_out_of_a_pattern_and_refused_by_name(fe
     assert f"{tmp_path / 'b'} has no test rows to compare on. Leave it out" in err[0]
 
 
+def without_scores(run, to, *towers, diverged):
+    """A copy of a run whose `diverged` became NaN, and which has no scores of `towers`."""
+    report = json.loads((run / "report.json").read_text())
+    progress = {tower: {**one, **({"status": "diverged"} if tower in diverged else {})}
+                for tower, one in report["progress"].items()}
+    with_report(run, to, progress=progress,
+                towers=[tower for tower in report["towers"] if tower not in towers])
+    kept = read_predictions(run / "predictions.parquet")
+    write_predictions(to / "predictions.parquet", replace(
+        kept, logits={tower: z for tower, z in kept.logits.items() if tower not in towers}))
+    return to
+
+
+def test_towers_that_diverged_are_named(feed, tmp_path):
+    first = without_scores(feed.runs[0], tmp_path / "first", "mini.alone",
+                           diverged=["mini.alone", "mini"])
+    second = without_scores(feed.runs[2], tmp_path / "second", "mini.alone",
+                            diverged=["mini.alone"])
+    other = without_scores(feed.runs[1], tmp_path / "other", diverged=["teacher"])
+    mistakes, notes = [], []
+    systems = grouped_runs([open_run(one, mistakes) for one in (first, second, other)], None,
+                           mistakes)
+    assert mistakes == []
+    _, (a, b), *_ = scored_systems(systems, (), notes)
+    assert (list(a.logits), list(b.logits)) == (
+        ["teacher", "mini"], ["teacher", "mini", "mini.alone"])
+    assert notes == [
+        "The tower mini of A became NaN or infinite with seed 1; its scores there are of its best "
+        "weights before that.",
+        "The tower mini.alone of A has no scores with seeds 1, 2: it became NaN or infinite before "
+        "its first evaluation, and is left out.",
+        "The tower teacher of B became NaN or infinite with seed 1; its scores there are of its "
+        "best weights before that."]
+
+
 # --- which runs make a system ---
 
 
@@ -328,14 +376,6 @@ def test_fields_are_compared_by_name_and_to_the_last(feed, tmp_path):
     assert found["data.fields.field_0.kind"] == {"A": "number", "B": "number", "C": ""}
     assert set(found) == {"data.fields.field_79.buckets", *(
         f"data.fields.field_0.{key}" for key in ("kind", "side", "buckets", "description"))}
-
-
-def with_report(run, to, **sections):
-    """A copy of a run as if its report had said something else."""
-    shutil.copytree(run, to)
-    report = json.loads((to / "report.json").read_text())
-    (to / "report.json").write_text(json.dumps({**report, **sections}))
-    return to
 
 
 def test_runs_that_learned_from_other_days_are_two_systems(feed, tmp_path):

@@ -10,6 +10,9 @@ from mlflow import MlflowClient
 
 from dualdnn.evaluation.metrics import auc
 from dualdnn.evaluation.predictions import read_predictions
+from pipelines.scheme_comparison import _section
+from pipelines.scheme_runs import SchemeComparisonSettings, SchemeRun
+from tests.pipelines.test_compare import without_scores
 
 SCHEMES = ["rocket_launching", "co_training", "none"]
 GIVEN = ["experiment=scheme_comparison", f"scheme_comparison.schemes=[{','.join(SCHEMES)}]",
@@ -62,6 +65,20 @@ def test_the_table_is_of_the_scores_that_the_runs_have_kept(compared):
     assert not np.array_equal(scores["teacher"], scores["teacher of rocket_launching"])
     flat = pd.read_csv(compared.run / "schemes.csv").set_index("name")
     assert flat.loc["none", "auc.mean"] == pytest.approx(table["none"]["metrics"]["auc"]["mean"])
+
+
+def test_a_scheme_that_diverged_with_every_seed_is_named(compared, tmp_path):
+    runs = compared.report["scheme_comparison"]["runs"]
+    clean, moved = (compared.folder / run["folder"] for run in runs)
+    folders = [without_scores(clean, tmp_path / "clean", "none", diverged=["none"]), moved]
+    asked = SchemeComparisonSettings(schemes=SCHEMES, seeds=[2], baseline="co_training",
+                                     resamples=100)
+    found = _section(asked, [SchemeRun(seed=2, schemes=run["schemes"], settings={})
+                             for run in runs], folders)
+    assert [row["name"] for row in found["table"]] == [
+        "teacher", "rocket_launching", "co_training", "teacher of rocket_launching"]
+    assert ("The tower none of co_training,none has no scores with seed 2: it became NaN or "
+            "infinite before its first evaluation, and is left out.") in found["notes"]
 
 
 def test_a_run_after_another_is_as_one_in_a_process_of_its_own(compared, forks):
