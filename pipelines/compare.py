@@ -44,11 +44,11 @@ def main(config: DictConfig) -> None:
     write_json(run / "report.json", {**about, "status": "running"})
     try:
         notes: list[str] = []
-        rows, scored = scored_systems(systems, asked.towers, notes)
+        rows, scored, group = scored_systems(systems, asked.towers, notes)
         with console.status("comparing"):
             comparison = compared(rows, scored, baseline=settings["baseline"],
                                   resamples=asked.resamples)
-        report = plain({**about, **_described(systems, comparison, notes)})
+        report = plain({**about, **_described(systems, comparison, group, notes)})
         write_page(run, report, pictures_of(report, rows, scored, systems))
         write_tables(run, report)
         write_json(run / "report.json", {**report, "status": "done"})
@@ -78,13 +78,13 @@ def _checked(settings: Mapping[str, Any], mistakes: list[str]
 
 
 def _described(systems: Mapping[str, Sequence[ComparedRun]], comparison: Mapping[str, Any],
-               notes: list[str]) -> dict[str, Any]:
+               group: str | None, notes: list[str]) -> dict[str, Any]:
     """The report: what was compared, and what came out."""
     runs = [run for members in systems.values() for run in members]
     return {
         "data": runs[0].settings["data.name"],
         "notes": [*notes, *seed_notes(systems, "-m seed=1,2,3,4,5")],
-        "group": runs[0].group,
+        "group": group,
         "systems": {name: {"seeds": [run.seed for run in members],
                            "runs": [str(run.folder) for run in members]}
                     for name, members in systems.items()},

@@ -177,13 +177,17 @@ def differing_settings(systems: Mapping[str, Sequence[ComparedRun]]) -> dict[str
 
 
 def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequence[str],
-                   notes: list[str]) -> tuple[Rows, list[System]]:
+                   notes: list[str]) -> tuple[Rows, list[System], str | None]:
     """Read the scores of every run.
 
     Args:
         systems: of `grouped_runs`.
         towers: names of those to compare; all where there are none.
-        notes: receives what was left out, and which towers diverged, one sentence each.
+        notes: receives what was left out, in what the runs' rows differ, and which towers diverged,
+            one sentence each.
+
+    Returns:
+        the rows, the systems, and the column that the rows are grouped by, None where they are not.
 
     Raises:
         DataError: a file is damaged, or runs were tested on different rows.
@@ -222,8 +226,39 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
         made.append(System(name=name, seeds=[run.seed for run in runs],
                            logits={tower: np.stack([one[tower] for one in scores])
                                    for tower in common}))
-    groups = next((one.groups for one in read.values() if one.groups is not None), None)
-    return Rows(labels=first.labels, groups=groups, weights=first.weights, slices=slices), made
+    groups, column = _groups([run for runs in systems.values() for run in runs], read, notes)
+    return (Rows(labels=first.labels, groups=groups, weights=first.weights, slices=slices), made,
+            column)
+
+
+def _groups(runs: Sequence[ComparedRun], read: Mapping[Path, Predictions],
+            notes: list[str]) -> tuple[np.ndarray | None, str | None]:
+    """The groups (n,) of the first run that has any, and their column; a note where others differ.
+
+    Args:
+        runs: all of them.
+        read: their scores by folder.
+        notes: receives the note.
+    """
+    first = next((run for run in runs if read[run.folder].groups is not None), None)
+    if first is None:
+        return None, None
+    groups = read[first.folder].groups
+    if not all(_same_groups(groups, read[run.folder].groups) for run in runs):
+        notes.append(f"The runs group the test rows differently. All are compared by the groups of "
+                     f"{first.folder} ({first.group}), the first run that has any; name another "
+                     "run first to take its own.")
+    return groups, first.group
+
+
+def _same_groups(one: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Do two columns (n,) put the same rows together, whatever numbers they call them?"""
+    if one is None or other is None:
+        return one is other
+    if np.array_equal(one, other):
+        return True
+    both = one.astype(np.int64) * (int(other.max()) + 1) + other
+    return len(np.unique(both)) == len(np.unique(one)) == len(np.unique(other))
 
 
 def _divergences(name: str, runs: Sequence[ComparedRun],

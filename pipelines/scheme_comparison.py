@@ -166,7 +166,7 @@ def _section(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
             raise DataError(" ".join(mistakes))
         by_group.setdefault(",".join(one.schemes), []).append(opened)
     notes: list[str] = []
-    rows, systems = scored_systems(by_group, (), notes)
+    rows, systems, group = scored_systems(by_group, (), notes)
     teacher = systems[0].logits[TEACHER]
     students: dict[str, np.ndarray] = {}
     own_teachers: dict[str, np.ndarray] = {}
@@ -187,7 +187,7 @@ def _section(asked: SchemeComparisonSettings, runs: Sequence[SchemeRun],
     return {
         "baseline": asked.baseline, "table": scheme_rows(comparison, asked.baseline),
         "notes": [*notes, *seed_notes(by_group, "scheme_comparison.seeds=[1,2,3,4,5]")],
-        "group": next(iter(by_group.values()))[0].group,
+        "group": group,
         "runs": [{"seed": one.seed, "schemes": list(one.schemes), "folder": str(folder)}
                  for one, folder in zip(runs, folders, strict=True)],
         "comparison": comparison,

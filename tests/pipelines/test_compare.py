@@ -46,6 +46,15 @@ def as_another_seed(run, seed, to):
     return to
 
 
+def with_settings(run, to, **data):
+    """A copy of a run as if its `data` had said something else."""
+    shutil.copytree(run, to)
+    settings = yaml.safe_load((to / "config.yaml").read_text())
+    (to / "config.yaml").write_text(yaml.safe_dump(
+        {**settings, "data": {**settings["data"], **data}}))
+    return to
+
+
 def with_report(run, to, **sections):
     """A copy of a run as if its report had said something else."""
     shutil.copytree(run, to)
@@ -224,6 +233,33 @@ def test_runs_that_weigh_rows_differently_are_compared_by_the_first_ones_weights
                 auc(one.labels, one.logits[row["tower"]], expected))
 
 
+def test_runs_that_group_rows_differently_are_compared_by_the_first_groups(feed, job, tmp_path):
+    kept = read_predictions(feed.runs[1] / "predictions.parquet")
+    renumbered = kept.groups.max() - kept.groups
+    by_session = np.arange(len(kept.labels), dtype=np.int32) // 4
+
+    def grouped(name, groups, column):
+        with_settings(feed.runs[1], tmp_path / name, group=column)
+        write_predictions(tmp_path / name / "predictions.parquet", replace(kept, groups=groups))
+        return tmp_path / name
+
+    user, none = feed.runs[0], grouped("none", None, None)
+    session = grouped("session", by_session, "session")
+    users = len(np.unique(kept.groups))
+    for order, by, groups, column in (
+            ((user, grouped("renumbered", renumbered, "user")), None, users, "user"),
+            ((user, session), user, users, "user"), ((session, user), session, 11, "session"),
+            ((none, session), session, 11, "session")):
+        code, out, _ = job(f"runs=[{order[0]},{order[1]}]", "comparison.resamples=100")
+        assert code == 0
+        report = newest(feed, "compare")[1]
+        said = [note for note in report["notes"] if "group the test rows differently" in note]
+        assert len(said) == (by is not None)
+        assert all(f"by the groups of {by} ({column})" in note for note in said)
+        assert (report["comparison"]["groups"], report["group"]) == (groups, column)
+        assert f"100 draws of {groups} groups ({column})" in out
+
+
 def test_runs_of_other_test_rows_are_refused_by_name(feed, job, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(feed.runs[0], other)
@@ -349,15 +385,6 @@ def test_a_seed_that_comes_twice_is_refused_and_two_revisions_are_two_systems():
 def test_more_systems_than_letters_have_two():
     names = list(grouped_runs([fake(1, a=str(i)) for i in range(28)], None, []))
     assert names[:2] + names[-3:] == ["A", "B", "Z", "AA", "AB"]
-
-
-def with_settings(run, to, **data):
-    """A copy of a run as if its `data` had said something else."""
-    shutil.copytree(run, to)
-    settings = yaml.safe_load((to / "config.yaml").read_text())
-    (to / "config.yaml").write_text(yaml.safe_dump(
-        {**settings, "data": {**settings["data"], **data}}))
-    return to
 
 
 def test_fields_are_compared_by_name_and_to_the_last(feed, tmp_path):
