@@ -202,13 +202,9 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
                 f"{folder} ({_rows(other)}) are not. Train both on the same data and window; with "
                 "window=random_fraction, give window.seed=1 to all, so that seed changes the "
                 "training alone.")
-    slices = {}
-    for name in dict.fromkeys(name for one in read.values() for name in one.slices):
-        found = [one.slices.get(name) for one in read.values()]
-        if all(mask is not None and np.array_equal(mask, found[0]) for mask in found):
-            slices[name] = first.slices[name]
-        else:
-            notes.append(f"The slice {name} is not the same rows in every run, and is left out.")
+    runs_of_all = [run for runs in systems.values() for run in runs]
+    slices = _slices(runs_of_all, read, notes)
+
     def same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
         return (one is None) == (other is None) and (
             one is None or other is None or np.allclose(one, other, rtol=1e-5))
@@ -226,9 +222,47 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
         made.append(System(name=name, seeds=[run.seed for run in runs],
                            logits={tower: np.stack([one[tower] for one in scores])
                                    for tower in common}))
-    groups, column = _groups([run for runs in systems.values() for run in runs], read, notes)
+    groups, column = _groups(runs_of_all, read, notes)
     return (Rows(labels=first.labels, groups=groups, weights=first.weights, slices=slices), made,
             column)
+
+
+def _slices(runs: Sequence[ComparedRun], read: Mapping[Path, Predictions],
+            notes: list[str]) -> dict[str, np.ndarray]:
+    """The slices (n,) that are the same rows in every run; a note for each field that has others.
+
+    Args:
+        runs: all of them.
+        read: their scores by folder.
+        notes: receives the notes.
+    """
+    by_field: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for one in read.values() for name in one.slices):
+        by_field.setdefault(name.partition("=")[0], []).append(name)
+    # `new_user` and the like are in every run that can have them.
+    asked = [field for field, names in by_field.items() if "=" in names[0]]
+    kept = {}
+    for field, names in by_field.items():
+        without = [run for run in runs if not set(names) & set(read[run.folder].slices)]
+        if without:
+            have = ("has" if len(without) == 1 else
+                    f"and {len(without) - 1} more of the runs have")
+            note = f"{without[0].folder} {have} no slices of {field}, which are left out."
+            known = [one for one in asked if f"data.fields.{one}.kind" in without[0].settings]
+            if field in known:
+                note += (f" Make them with `python -m pipelines.evaluate run={without[0].trained} "
+                         f"'evaluation.slices=[{','.join(known)}]'`, and compare the folder that "
+                         "this makes.")
+            notes.append(note)
+            continue
+        found = {name: [read[run.folder].slices.get(name) for run in runs] for name in names}
+        same = [name for name, masks in found.items()
+                if all(mask is not None and np.array_equal(mask, masks[0]) for mask in masks)]
+        kept |= {name: read[runs[0].folder].slices[name] for name in same}
+        if others := [name for name in names if name not in same]:
+            notes.append("Slices that are not the same rows in every run are left out: "
+                         f"{', '.join(others)}.")
+    return kept
 
 
 def _groups(runs: Sequence[ComparedRun], read: Mapping[Path, Predictions],

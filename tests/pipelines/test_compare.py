@@ -211,7 +211,10 @@ def test_an_mlflow_run_and_an_evaluation_are_runs_as_well(feed, job, tmp_path):
     assert [one["runs"] for one in report["systems"].values()] == [[str(feed.runs[0])],
                                                                    [str(folder)]]
     assert any("With one seed" in note for note in report["notes"])
-    assert any("tags=" in note for note in report["notes"])
+    assert [note for note in report["notes"] if "slices" in note] == [
+        f"{feed.runs[0]} has no slices of tags, which are left out. Make them with `python -m "
+        f"pipelines.evaluate run={feed.runs[0]} 'evaluation.slices=[tags]'`, and compare the "
+        "folder that this makes."]
 
 
 def test_runs_that_weigh_rows_differently_are_compared_by_the_first_ones_weights(feed, job,
@@ -322,6 +325,39 @@ def test_a_run_without_test_rows_is_left_out_of_a_pattern_and_refused_by_name(fe
     code, _, err = job(f"runs=[{tmp_path / 'b'}]")
     assert code == 2
     assert f"{tmp_path / 'b'} has no test rows to compare on. Leave it out" in err[0]
+
+
+def test_slices_that_not_every_run_has_are_one_sentence_a_field(feed, tmp_path):
+    kept = read_predictions(feed.runs[0] / "predictions.parquet")
+    masks = {f"{name}={i}": np.arange(len(kept.labels)) % 3 == i
+             for name in ("item", "age", "gone") for i in range(3)}
+
+    def sliced(run, name, **changes):
+        shutil.copytree(run, tmp_path / name)
+        slices = {**kept.slices, **masks, **changes}
+        write_predictions(tmp_path / name / "predictions.parquet", replace(kept, slices={
+            key: mask for key, mask in slices.items() if mask is not None}))
+        return tmp_path / name
+
+    no_items = {f"item={i}": None for i in range(3)}
+    turned = {"age=0": masks["age=1"], "age=1": masks["age=0"], "gone=0": None, "gone=1": None,
+              "gone=2": None, "new_user": None}
+    folders = [sliced(feed.runs[0], "a"), sliced(feed.runs[1], "b", **no_items, **turned),
+               sliced(feed.runs[2], "c", **no_items)]
+    mistakes, notes = [], []
+    rows, *_ = scored_systems(
+        grouped_runs([open_run(one, mistakes) for one in folders], None, mistakes), (), notes)
+    assert mistakes == []
+    assert set(rows.slices) == set(kept.slices) - {"new_user"} | {"age=2"}
+    c, b = folders[2], folders[1]
+    assert notes == [
+        f"{b} has no slices of new_user, which are left out.",
+        f"{c} and 1 more of the runs have no slices of item, which are left out. Make them with "
+        f"`python -m pipelines.evaluate run={c} 'evaluation.slices=[item,age]'`, and compare the "
+        "folder that this makes.",
+        "Slices that are not the same rows in every run are left out: age=0, age=1.",
+        # No field of theirs, so nothing that evaluate could make.
+        f"{b} has no slices of gone, which are left out."]
 
 
 def without_scores(run, to, *towers, diverged):
