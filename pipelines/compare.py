@@ -46,10 +46,11 @@ def main(config: DictConfig) -> None:
         notes: list[str] = []
         rows, scored, group = scored_systems(systems, asked.towers, notes)
         with console.status("comparing"):
-            comparison = compared(rows, scored, baseline=settings["baseline"],
-                                  resamples=asked.resamples)
+            comparison = plain(compared(rows, scored, baseline=settings["baseline"],
+                                        resamples=asked.resamples, towers=asked.towers))
+        pictures = pictures_of(comparison, rows, scored, systems, asked.towers, notes)
         report = plain({**about, **_described(systems, comparison, group, notes)})
-        write_page(run, report, pictures_of(report, rows, scored, systems))
+        write_page(run, report, pictures)
         write_tables(run, report)
         write_json(run / "report.json", {**report, "status": "done"})
     except BaseException as error:

@@ -30,35 +30,41 @@ _log = logging.getLogger("dualdnn")
 _MOST_LINES = 12
 
 
-def pictures_of(report: Mapping[str, Any], rows: Rows, scored: Sequence[System],
-                systems: Mapping[str, Sequence[ComparedRun]]) -> dict[str, bytes]:
+def pictures_of(comparison: Mapping[str, Any], rows: Rows, scored: Sequence[System],
+                systems: Mapping[str, Sequence[ComparedRun]], towers: Sequence[str],
+                notes: list[str]) -> dict[str, bytes]:
     """PNG files by name; one that cannot be drawn is logged and left out.
 
     Args:
-        report: of the job.
+        comparison: of the report.
         rows: that were tested.
         scored: the systems with their scores.
         systems: the same, with their runs.
+        towers: names of those that are drawn; all where there are none.
+        notes: receives what a picture has no room for, in a sentence.
     """
-    comparison = report["comparison"]
+    # Towers of a kind together; without controls, which are there to be compared with.
+    promises = [(f"{system.name} {tower}", logits[0]) for system in scored
+                for tower, logits in system.logits.items()
+                if "." not in tower and (not towers or tower in towers)]
+    if without := [name for name, _ in promises[_MOST_LINES:]]:
+        notes.append(f"The picture of calibration has room for {_MOST_LINES} towers, and is "
+                     f"without {', '.join(without)}. Choose others by comparison.towers.")
 
     def intervals(key: str) -> Figure | None:
         drawn = [row for row in comparison[key] if not row["identical"]]
         return interval_plot(drawn, [difference_label(row) for row in drawn])
 
     def calibration() -> Figure | None:
-        # Towers of a kind together; without controls, which are there to be compared with.
-        towers = [(f"{system.name} {tower}", logits[0]) for system in scored
-                  for tower, logits in system.logits.items() if "." not in tower]
         return calibration_plot({name: (rows.labels, sigmoid(logits), rows.weights)
-                                 for name, logits in towers[:_MOST_LINES]})
+                                 for name, logits in promises[:_MOST_LINES]})
 
     def curves() -> Figure | None:
         history = []
         for name, members in systems.items():
             histories = [read_history(run.trained) for run in members]
             if all(histories):
-                history += mean_history(histories, f"{name} ")
+                history += mean_history(histories, f"{name} ", towers)
         return curves_plot(history)
 
     drawings: dict[str, Callable[[], Figure | None]] = {

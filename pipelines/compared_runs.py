@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from dualdnn.errors import ConfigError, DataError
-from dualdnn.evaluation.comparison import Rows, System
+from dualdnn.evaluation.comparison import TEACHER, Rows, System
 from dualdnn.evaluation.predictions import PREDICTIONS_FILE, Predictions, read_predictions
 from dualdnn.tracking import flattened
 from pipelines.runs import has_test_rows, read_report, settings_of
@@ -148,6 +148,11 @@ def name_mistakes(systems: Mapping[str, Sequence[ComparedRun]], baseline: Any,
     everywhere = dict.fromkeys(one for runs in systems.values() for one in runs[0].towers)
     found += [f"comparison.towers names `{tower}`, but the towers of these runs are "
               f"{', '.join(everywhere)}." for tower in towers if tower not in everywhere]
+    if not found:
+        found += [f"comparison.towers leaves nothing of {name}, whose towers are "
+                  f"{', '.join(systems[name][0].towers)}. Name one of them too, or leave out the "
+                  f"runs of {name}, the first {systems[name][0].folder}."
+                  for name, left in known.items() if not left]
     if baseline is None:
         return found
     name, _, tower = str(baseline).partition("/")
@@ -182,7 +187,7 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
 
     Args:
         systems: of `grouped_runs`.
-        towers: names of those to compare; all where there are none.
+        towers: names of those that notes speak of, beside the teacher; all where there are none.
         notes: receives what was left out, in what the runs' rows differ, and which towers diverged,
             one sentence each.
 
@@ -216,8 +221,7 @@ def scored_systems(systems: Mapping[str, Sequence[ComparedRun]], towers: Sequenc
     made = []
     for name, runs in systems.items():
         scores = [read[run.folder].logits for run in runs]
-        common = [tower for tower in scores[0] if (not towers or tower in towers)
-                  and all(tower in one for one in scores)]
+        common = [tower for tower in scores[0] if all(tower in one for one in scores)]
         notes += _divergences(name, runs, scores, towers)
         made.append(System(name=name, seeds=[run.seed for run in runs],
                            logits={tower: np.stack([one[tower] for one in scores])
@@ -303,12 +307,13 @@ def _divergences(name: str, runs: Sequence[ComparedRun],
         name: of the system.
         runs: of the system.
         scores: of each run by tower.
-        towers: those that are compared; all where there are none.
+        towers: those that are compared; all where there are none. The teacher, which students are
+            measured against, is among them.
     """
     found = []
     for tower in dict.fromkeys(tower for run, one in zip(runs, scores, strict=True)
                                for tower in (*one, *run.diverged)):
-        if towers and tower not in towers:
+        if towers and tower not in (TEACHER, *towers):
             continue
         lost = [run for run, one in zip(runs, scores, strict=True) if tower not in one]
         diverged = [run for run in runs if tower in run.diverged]

@@ -7,7 +7,7 @@ those of other systems and with each other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -219,7 +219,7 @@ def _slices(rows: Rows, systems: Sequence[System], pairs: Sequence[Pair],
 
 
 def compared(rows: Rows, systems: Sequence[System], *, baseline: str | None = None,
-             resamples: int = 1000) -> dict[str, Any]:
+             resamples: int = 1000, towers: Sequence[str] = ()) -> dict[str, Any]:
     """Everything that can be said of systems on the same rows.
 
     Args:
@@ -229,6 +229,8 @@ def compared(rows: Rows, systems: Sequence[System], *, baseline: str | None = No
             teacher, first student with first student), or `SYSTEM/TOWER`, with which all are;
             None takes the first system.
         resamples: draws of groups of rows.
+        towers: names of those to compare; all where there are none. Students are measured against
+            their teacher all the same.
 
     Returns:
         `rows` and `groups` of the test part, are they `weighted`, and `resamples`; `metrics`, a
@@ -241,17 +243,20 @@ def compared(rows: Rows, systems: Sequence[System], *, baseline: str | None = No
     Raises:
         ConfigError: there is no such baseline.
     """
-    pairs = _baseline_pairs(systems, baseline)
-    inner = _inner_pairs(systems)
-    differences = _Differences(rows, None, systems, resamples)
+    chosen = [replace(system, logits={tower: logits for tower, logits in system.logits.items()
+                                      if not towers or tower in towers}) for system in systems]
+    pairs = _baseline_pairs(chosen, baseline)
+    inner = _inner_pairs(chosen)
+    differences = _Differences(rows, None, chosen, resamples)
     groups = differences.compared.groups if rows.groups is not None else None
     return {
         "rows": len(rows.labels), "groups": groups, "weighted": rows.weights is not None,
         "resamples": resamples,
         "metrics": [{"system": system.name, "tower": tower, "seeds": len(system.seeds),
                      **_metrics(rows, system, tower)}
-                    for system in systems for tower in system.logits],
+                    for system, of_it in zip(systems, chosen, strict=True)
+                    for tower in of_it.logits],
         "differences": differences.table(pairs),
         "inside": differences.table(inner),
-        "slices": _slices(rows, systems, pairs or inner, resamples),
+        "slices": _slices(rows, chosen, pairs or inner, resamples),
     }

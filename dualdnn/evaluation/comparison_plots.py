@@ -60,17 +60,19 @@ def interval_plot(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> F
     return figure
 
 
-def mean_history(histories: Sequence[History], prefix: str) -> list[dict[str, Any]]:
+def mean_history(histories: Sequence[History], prefix: str,
+                 chosen: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The curves of several seeds as one: means at the steps that all of them reached.
 
     Args:
         histories: of the runs, rows as `plots` describes them.
         prefix: put before the names of the towers; controls are left out.
+        chosen: the towers that are drawn; all where there are none.
     """
     values: dict[tuple[str, str, str, int], list[float]] = {}
     for history in histories:
         for row in history:
-            if "." not in row["tower"]:
+            if "." not in row["tower"] and (not chosen or row["tower"] in chosen):
                 key = row["tower"], row["part"], row["metric"], int(row["step"])
                 values.setdefault(key, []).append(float(row["value"]))
     return [{"step": step, "epoch": 0, "tower": f"{prefix}{tower}", "part": part,

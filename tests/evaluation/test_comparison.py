@@ -76,6 +76,16 @@ def test_metrics_are_means_and_spreads_over_seeds(both):
     assert (found["rows"], found["groups"], found["resamples"]) == (ROWS, 30, 300)
 
 
+def test_towers_that_are_not_compared_are_in_no_table(both):
+    rows, systems, found = both
+    students = compared(rows, systems, resamples=300, towers=["light", "tiny"])
+    assert students["metrics"] == [row for row in found["metrics"]
+                                   if row["tower"] in ("light", "tiny")]
+    assert pairs(students["differences"]) == [("B", "tiny", "A", "light")]
+    assert pairs(students["inside"]) == []
+    assert {row["tower"] for row in students["slices"]} == {"tiny"}
+
+
 def test_a_difference_is_that_of_the_paired_bootstrap(both):
     rows, systems, found = both
     compared_rows = ComparedRows(rows.labels, rows.groups, resamples=300)
@@ -313,6 +323,7 @@ def test_curves_are_means_over_the_steps_that_all_seeds_reached():
     assert [(row["tower"], row["step"]) for row in found] == [("A teacher", 1), ("A teacher", 2)]
     assert [row["value"] for row in found] == pytest.approx([0.6, 0.7])
     assert mean_history([curve(0.5, tower="light.alone")], "A ") == []
+    assert mean_history([curve(0.5), curve(0.6)], "A ", ["light"]) == []
 
 
 def test_csv_rows_are_flat(both):

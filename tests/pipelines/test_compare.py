@@ -194,6 +194,39 @@ def test_a_baseline_and_towers_are_chosen(feed, job):
     assert {row["tower"] for row in comparison["metrics"]} == {"teacher", "mini"}
 
 
+def test_towers_that_are_left_out_are_in_no_table_and_no_picture(feed, job, monkeypatch, tmp_path):
+    drawn = {}
+    files = "pipelines.compare_files"
+    monkeypatch.setattr(f"{files}.curves_plot", lambda history: drawn.update(
+        curves={row["tower"] for row in history}))
+    monkeypatch.setattr(f"{files}.calibration_plot", lambda predictions: drawn.update(
+        calibration=set(predictions)))
+    monkeypatch.setattr(f"{files}._MOST_LINES", 1)
+    assert job("runs=[outputs/train/*]", "comparison.towers=[mini]",
+               "comparison.resamples=100")[0] == 0
+    report = newest(feed, "compare")[1]
+    assert [(row["system"], row["tower"]) for row in report["comparison"]["metrics"]] == [
+        ("A", "mini"), ("B", "mini")]
+    for i, row in enumerate(report["comparison"]["metrics"]):
+        # The teacher is not shown, and students are measured against it all the same.
+        kept = [read_predictions(one / "predictions.parquet") for one in feed.runs[i::2]]
+        assert row["ndcg"]["mean"] == pytest.approx(np.mean([
+            ranking_agreement(one.logits["teacher"], one.logits["mini"], one.groups)["ndcg"]
+            for one in kept]))
+    assert report["comparison"]["inside"] == []
+    assert drawn == {"curves": {"A mini", "B mini"}, "calibration": {"A mini"}}
+    assert ("The picture of calibration has room for 1 towers, and is without B mini. Choose "
+            "others by comparison.towers.") in report["notes"]
+    assert "is without B mini" in (newest(feed, "compare")[0] / "report.html").read_text()
+    # A tower that only one of the systems has.
+    one = with_report(feed.runs[1], tmp_path / "one", towers=["teacher", "light"])
+    code, out, err = job(f"runs=[{feed.runs[0]},{one}]", "comparison.towers=[light]")
+    assert (code, out) == (2, "")
+    assert err == [
+        "error: comparison.towers leaves nothing of A, whose towers are teacher, mini, mini.alone. "
+        f"Name one of them too, or leave out the runs of A, the first {feed.runs[0]}."]
+
+
 def test_an_mlflow_run_and_an_evaluation_are_runs_as_well(feed, job, tmp_path):
     # As evaluate leaves it, of a run whose own scores are gone; it has a slice more.
     folder = tmp_path / "evaluated"
