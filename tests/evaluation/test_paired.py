@@ -149,6 +149,10 @@ def test_what_is_common_to_rows_and_seeds_is_counted_once():
                           resamples=300, seed=trial)
         errors.append(found.error**2)
         added.append(known.error**2)
+        # What is common is an estimate too, and takes away no more than the rows have.
+        assert found.degrees >= seeds - 1 - 1e-9
+        between = np.var(-first.mean(axis=1) / 2, ddof=1) / seeds
+        assert found.error**2 >= 0.99 * between
     truth = (0.5e-3) ** 2 / (seeds * rows)
     assert np.mean(added) == pytest.approx(2 * truth, rel=0.2)
     # The floor keeps it above, never below.
