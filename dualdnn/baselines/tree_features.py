@@ -67,9 +67,10 @@ class TreeFeatures:
 
     @staticmethod
     def _columns_of(field: Field) -> list[str]:
+        # With a dot, which no field has in its name: LightGBM refuses a name that comes twice.
         if field.is_vector_column:
-            return [f"{field.name}_{i}" for i in range(field.size or 0)]
-        return [f"{field.name}_length", f"{field.name}_count"] if field.is_list else [field.name]
+            return [f"{field.name}.{i}" for i in range(field.size or 0)]
+        return [f"{field.name}.length", f"{field.name}.count"] if field.is_list else [field.name]
 
     def matrix(self, index: np.ndarray) -> np.ndarray:
         """The columns of the rows `index`: (n, len(names)) float32."""

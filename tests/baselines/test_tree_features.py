@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dualdnn.baselines.tree_features import TreeFeatures
+from dualdnn.schema.field import NAME
 from tests.rich_feed import KEY, open_rich
 from tests.tiny_run import open_tiny
 
@@ -37,7 +38,7 @@ def raw(examples, name):
 
 def test_an_id_is_read_by_how_often_other_rows_of_training_have_it(examples):
     features = TreeFeatures(examples, most_categories=0)
-    assert features.names == ["user", "item", "tags_length", "tags_count", "age"]
+    assert features.names == ["user", "item", "tags.length", "tags.count", "age"]
     assert features.categorical == []
     found = features.matrix(everything(examples))
     users, train = raw(examples, "user"), examples.split.train
@@ -88,9 +89,12 @@ def test_no_label_is_read(examples):
 def test_every_kind_of_field_has_its_columns_and_privileged_ones_have_none(rich):
     features = TreeFeatures(rich, 64)
     assert features.names == [
-        "user", "item", "hour", "seen_length", "seen_count", "related_length", "related_count",
-        "city", "age", "price", "balance", "cover_0", "cover_1", "cover_2", "user_x_hour",
+        "user", "item", "hour", "seen.length", "seen.count", "related.length", "related.count",
+        "city", "age", "price", "balance", "cover.0", "cover.1", "cover.2", "user_x_hour",
         "item_x_city"]
+    # A name that is not that of a field is one that no field can have.
+    fields = {field.name for field in rich.schema.fields}
+    assert not [one for one in set(features.names) - fields if NAME.fullmatch(one)]
     found = features.matrix(everything(rich))
     assert found.shape == (len(rich.labels), len(features.names))
     assert found.dtype == np.float32
