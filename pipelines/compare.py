@@ -37,6 +37,8 @@ def main(config: DictConfig) -> None:
     """Find the runs, group them by configuration, compare them into a run folder."""
     mistakes: list[str] = []
     settings = plain_values(config, mistakes)
+    if settings["baseline"] is not None:
+        settings["baseline"] = str(settings["baseline"])  # a system may be called 2
     systems, asked = _checked(settings, mistakes)
     console = make_console()
     run = new_run(Path(settings["paths"]["outputs"]), "compare", settings)

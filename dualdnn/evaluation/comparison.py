@@ -108,7 +108,7 @@ def _baseline_pairs(systems: Sequence[System], baseline: str | None) -> list[Pai
         ConfigError: there is no such system or tower.
     """
     names = [system.name for system in systems]
-    wanted, _, tower = (baseline or names[0]).partition("/")
+    wanted, _, tower = (names[0] if baseline is None else baseline).partition("/")
     base = next((system for system in systems if system.name == wanted), None)
     if base is None:
         raise ConfigError(f"baseline must be one of the systems {', '.join(names)}, or SYSTEM/TOWER"

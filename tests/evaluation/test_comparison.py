@@ -239,6 +239,8 @@ def test_a_baseline_that_is_not_there_is_named():
         compared(rows, systems, baseline="C")
     with pytest.raises(ConfigError, match=r"the towers of A are teacher, light, light\.alone"):
         compared(rows, systems, baseline="A/tiny")
+    with pytest.raises(ConfigError, match="got ``"):
+        compared(rows, systems, baseline="")
 
 
 # --- tables, page and pictures ---

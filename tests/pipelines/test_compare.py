@@ -227,6 +227,14 @@ def test_towers_that_are_left_out_are_in_no_table_and_no_picture(feed, job, monk
         f"Name one of them too, or leave out the runs of A, the first {feed.runs[0]}."]
 
 
+def test_a_baseline_may_be_a_number(feed, job):
+    code, _, err = job("runs=[outputs/train/*]", "comparison.names=['1','0']", "baseline=0",
+                       "comparison.towers=[mini]", "comparison.resamples=100")
+    assert (code, err) == (0, [])
+    (row,) = newest(feed, "compare")[1]["comparison"]["differences"]
+    assert (row["system"], row["to_system"]) == ("1", "0")
+
+
 def test_an_mlflow_run_and_an_evaluation_are_runs_as_well(feed, job, tmp_path):
     # As evaluate leaves it, of a run whose own scores are gone; it has a slice more.
     folder = tmp_path / "evaluated"
