@@ -23,7 +23,7 @@ from pipelines.compared_runs import (
     scored_systems,
     seed_notes,
 )
-from pipelines.compose import command_of, plain_values
+from pipelines.compose import command_of, plain_values, unknown_mistakes
 from pipelines.entry import start
 from pipelines.present import make_console
 from pipelines.present_comparison import show_comparison
@@ -65,8 +65,7 @@ def main(config: DictConfig) -> None:
 def _checked(settings: Mapping[str, Any], mistakes: list[str]
              ) -> tuple[dict[str, list[ComparedRun]], ComparisonSettings]:
     """The runs by system, or a ConfigError with every mistake at once."""
-    mistakes.extend(f"`{key}` is not a setting of this job; remove it. Known are "
-                    f"{', '.join(_KNOWN)}." for key in settings if key not in _KNOWN)
+    mistakes.extend(unknown_mistakes(settings, _KNOWN))
     asked = parse(ComparisonSettings, settings["comparison"], "comparison", mistakes)
     if asked:
         mistakes.extend(asked.mistakes())

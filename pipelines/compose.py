@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,17 @@ def plain_values(config: DictConfig, mistakes: list[str]) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def unknown_mistakes(settings: Mapping[str, Any], known: Sequence[str]) -> list[str]:
+    """One sentence for every setting that a job does not have.
+
+    Args:
+        settings: of the job.
+        known: those that it has.
+    """
+    return [f"`{key}` is not a setting of this job; remove it. Known are {', '.join(known)}."
+            for key in settings if key not in known]
 
 
 def resolved(config: DictConfig, mistakes: list[str] | None = None) -> dict[str, Any]:

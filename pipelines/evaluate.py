@@ -12,7 +12,7 @@ from dualdnn.evaluation.report import write_report
 from dualdnn.models.dual_dnn import TEACHER
 from dualdnn.training.field_importance import field_importance
 from pipelines.comparable import keep_comparable
-from pipelines.compose import given_state, plain_values
+from pipelines.compose import given_state, plain_values, unknown_mistakes
 from pipelines.entry import start
 from pipelines.load import load_run, planned_run
 from pipelines.present import make_console, show_data, show_result
@@ -21,11 +21,14 @@ from pipelines.reporting import measured_sections, promised
 from pipelines.runs import finished_run, new_run, read_report
 from pipelines.settings import EvaluationSettings
 
+_KNOWN = ("run", "evaluation", "importance", "paths", "tracking", "debug")
+
 
 def main(config: DictConfig) -> None:
     """Load the run, measure its towers on its test part, write a report of its own."""
     mistakes: list[str] = []
     settings = plain_values(config, mistakes)
+    mistakes.extend(unknown_mistakes(settings, _KNOWN))
     asked = parse(EvaluationSettings, settings["evaluation"], "evaluation", mistakes)
     if not isinstance(settings["importance"], bool):
         mistakes.append(f"importance must be true or false, got {settings['importance']!r}.")

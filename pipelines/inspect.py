@@ -21,7 +21,7 @@ from dualdnn.errors import ConfigError
 from dualdnn.evaluation.inspection_page import inspection_page
 from dualdnn.schema import Schema
 from dualdnn.storage import atomic_file, write_json
-from pipelines.compose import command_of, plain_values
+from pipelines.compose import command_of, plain_values, unknown_mistakes
 from pipelines.entry import start
 from pipelines.plan import Source, data_from
 from pipelines.present import make_console
@@ -35,8 +35,7 @@ _KNOWN = ("data", "inspection", "paths", "tracking", "debug")
 def _checked(settings: Mapping[str, Any], mistakes: list[str]
              ) -> tuple[Schema, Source | None, InspectionSettings]:
     """What the configuration asks for, or a ConfigError with every mistake at once."""
-    mistakes.extend(f"`{key}` is not a setting of this job; remove it. Known are "
-                    f"{', '.join(_KNOWN)}." for key in settings if key not in _KNOWN)
+    mistakes.extend(unknown_mistakes(settings, _KNOWN))
     schema, source = data_from(settings["data"], mistakes)
     asked = parse(InspectionSettings, settings["inspection"], "inspection", mistakes)
     if asked:

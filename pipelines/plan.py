@@ -26,6 +26,7 @@ from pipelines.settings import (
     PathSettings,
     PublishedFigures,
     TrackingSettings,
+    TrainedEvaluationSettings,
 )
 from pipelines.student_search import SearchSettings, search_from
 from pipelines.students import (
@@ -214,7 +215,7 @@ def plan_from(config: Mapping[str, Any], mistakes: Sequence[str] = (), *,
     if export:
         found.extend(export.mistakes(list(config["student_configs"]),
                                      schema.name if schema else None))
-    evaluation = parse(EvaluationSettings, config.get("evaluation"), "evaluation", found)
+    evaluation = parse(TrainedEvaluationSettings, config.get("evaluation"), "evaluation", found)
     if schema:
         found.extend(_schema_mistakes(schema, evaluation, stored))
     if schema:

@@ -37,16 +37,25 @@ class EvaluationSettings:
 
     Attributes:
         slices: fields by whose values the metrics are sliced.
-        references: fit the references of a source that knows its truth.
     """
 
     slices: Sequence[str]
-    references: bool = True
 
     def mistakes(self, fields: Sequence[str]) -> list[str]:
         """What is wrong with the values, one sentence each."""
         return [f"evaluation.slices names `{name}`, which is not a field of this run; fields are "
                 f"{', '.join(fields)}." for name in self.slices if name not in fields]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedEvaluationSettings(EvaluationSettings):
+    """`evaluation.*` of a job that trains.
+
+    Attributes:
+        references: fit the references of a source that knows its truth.
+    """
+
+    references: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from hydra.errors import HydraException
 
 import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
 from dualdnn.errors import ConfigError
+from pipelines import evaluate
 from pipelines.compose import composed, resolved
 from pipelines.daily_plan import daily_plan_from
 from pipelines.entry import _arguments
@@ -289,6 +290,17 @@ def test_all_mistakes_are_named_at_once():
     for part in ("seed", "training.epochs", "window.train", "resume", "feature_lag", "teacher",
                  "ligth", "optimizer"):
         assert part in named
+
+
+def test_evaluate_refuses_what_it_does_not_read(tmp_path):
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = composed("evaluate", ["+nonsense=3", "+evaluation.references=false", "run=nowhere",
+                                       f"paths.outputs={tmp_path}"])
+    with pytest.raises(ConfigError) as raised:
+        evaluate.main(config)
+    assert [one.partition(";")[0] for one in raised.value.mistakes[:2]] == [
+        "`nonsense` is not a setting of this job", "evaluation.references is not known"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mistake_for_several_students_is_named_once():
