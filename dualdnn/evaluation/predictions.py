@@ -10,6 +10,7 @@ labels make the fingerprint: two files of one fingerprint hold the same rows in 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +117,16 @@ def read_predictions(path: Path) -> Predictions:
         )
     except (OSError, KeyError, pa.ArrowException) as error:
         raise DataError(f"{path} must hold the predictions of a run, but it cannot be read: "
-                        f"{' '.join(str(error).split())}. Write it anew with `python -m "
-                        f"pipelines.evaluate run={path.parent}`.") from error
+                        f"{' '.join(str(error).split())}. Score the run with `python -m "
+                        f"pipelines.evaluate run={_trained(path.parent)}`, and compare the folder "
+                        "that this makes.") from error
+
+
+def _trained(run: Path) -> Path:
+    """The folder of the training whose scores a run's folder holds: of an evaluation another."""
+    report = run / "report.json"
+    found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    return Path(found["run"]) if found.get("job") == "evaluate" else run
 
 
 def _named(columns: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -93,8 +94,15 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
     path = tmp_path / "predictions.parquet"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DataError, match=r"predictions\.parquet must hold .* pipelines\.evaluate"):
+    advice = "pipelines.evaluate run={}`, and compare the folder that this makes."
+    with pytest.raises(DataError, match=r"predictions\.parquet must hold ") as raised:
         read_predictions(path)
+    assert str(raised.value).endswith(advice.format(tmp_path))
+    # Only a training can be evaluated.
+    (tmp_path / "report.json").write_text(json.dumps({"job": "evaluate", "run": "of/a/training"}))
+    with pytest.raises(DataError) as raised:
+        read_predictions(path)
+    assert str(raised.value).endswith(advice.format("of/a/training"))
 
 
 def test_another_parquet_file_is_refused(feed, tmp_path):
