@@ -104,7 +104,8 @@ def show_published(console: Console, report: Mapping[str, Any]) -> None:
 def show_search(console: Console, search: Mapping[str, Any]) -> None:
     """The students of a search, the fastest first, and which is chosen."""
     heading, rows = search_table(search)
-    table = Table(title="student search: > chosen, o on the frontier of validation AUC and latency",
+    table = Table(title="student search: > chosen, o on the frontier of validation AUC and "
+                        "latency; without sample weights",
                   title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
                   collapse_padding=True)
     for place, name in enumerate(heading):

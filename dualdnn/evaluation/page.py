@@ -140,7 +140,8 @@ def _search(report: Mapping[str, Any]) -> list[str]:
     heading, rows = search_table(search)
     words = choice_in_words(search)
     return ["## Student search", "", f"{words[0].upper()}{words[1:]}. Fastest first; `o`: on the "
-            "frontier of validation AUC and latency, `>`: chosen; ms for 500 rows, one thread.", "",
+            "frontier of validation AUC and latency, `>`: chosen; ms for 500 rows, one thread. "
+            "Every row counts once, whatever its sample weight.", "",
             *_markdown_table([heading[1], heading[0], *heading[2:]],
                              [[row[1], row[0], *row[2:]] for row in rows])]
 

@@ -41,6 +41,8 @@ def test_a_search_reports_and_draws_all_students(searched):
     assert (searched.run / "pareto.png").stat().st_size > 10_000
     page = (searched.run / "report.md").read_text()
     assert "## Student search" in page
+    assert "Every row counts once, whatever its sample weight." in page
+    assert "without sample weights" in " ".join(searched.out.split())
     assert "![AUC against latency](pareto.png)" in page
 
 
