@@ -73,6 +73,7 @@ def measured_sections(
             measured[tower]["status"] = "diverged"
     if len(index) and TEACHER in measured:
         _time(model, best, examples, measured, plan, on_leaves)
+    served = np.float32(np.log(examples.negative_rate))
     students: dict[str, Any] = {}
     for student in plan.students:
         prefix = f"{student.name}."
@@ -85,8 +86,9 @@ def measured_sections(
             section |= efficiency_section(examples, index, teacher=logits[TEACHER],
                                           student=logits[student.name], alone=alone)
         if examples.groups is not None and len(index) and {TEACHER, student.name} <= set(logits):
+            # As served: the teacher's probabilities are the gains.
             section["ranking_agreement"] = ranking_agreement(
-                logits[TEACHER], logits[student.name], examples.groups[index])
+                logits[TEACHER] + served, logits[student.name] + served, examples.groups[index])
         students[student.name] = section
     report: dict[str, Any] = {"students": students}
     if plan.baselines:

@@ -18,6 +18,8 @@ from dualdnn.data.lake import Lake
 from dualdnn.data.window import ChosenDays, TimeFraction
 from dualdnn.distillation.objective import Objective
 from dualdnn.evaluation.metrics import auc, calibration, ece, log_loss, sigmoid
+from dualdnn.evaluation.predictions import predictions_of
+from dualdnn.evaluation.ranking_agreement import ranking_agreement
 from dualdnn.export.serving_graph import ServingGraph
 from dualdnn.export.student import export_student
 from dualdnn.models.dual_dnn import TEACHER
@@ -27,9 +29,10 @@ from dualdnn.training.learner import Learner
 from dualdnn.training.measure import measure, score_with_best
 from dualdnn.training.settings import TrainingSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
+from pipelines import reporting
 from pipelines.challenge import holdout_of
 from pipelines.daily_steps import as_learned, learned_notes, space_of
-from pipelines.reporting import efficiency_section
+from pipelines.reporting import efficiency_section, measured_sections
 from tests.tiny_run import build_model, build_trainer
 
 ROWS, ITEMS = 12_000, 8
@@ -189,6 +192,24 @@ def test_efficiency_and_importance_are_of_the_same_auc(sampled):
     equal = [auc(labels, one) for one in given.values()]
     assert share != pytest.approx((equal[1] - equal[2]) / (equal[0] - equal[2]), abs=1e-4)
     assert efficiency_section(examples, index, **{**given, "alone": given["teacher"]}) == {}
+
+
+def test_rankings_agree_as_in_the_scores_that_are_kept(sampled, monkeypatch):
+    _, examples, model, best = sampled
+    grouped = dataclasses.replace(examples, groups=np.arange(len(examples.labels)) % 50)
+    index, rng = examples.split.test, np.random.default_rng(4)
+    logits = {tower: rng.normal(size=len(index)).astype(np.float32) for tower in (TEACHER, "s0")}
+    monkeypatch.setattr(reporting, "measure",
+                        lambda *given, slices: ({tower: {} for tower in logits}, logits))
+    monkeypatch.setattr(reporting, "_time", lambda *given: None)
+    student = SimpleNamespace(name="s0", scheme=SimpleNamespace(name="co_training"))
+    plan = SimpleNamespace(students=[student], baselines=[], slices=[],
+                           teacher=SimpleNamespace(is_pool=False, interactions=[]))
+    sections, _ = measured_sections(plan, model, best, grouped)
+    kept = predictions_of(grouped, index, logits, {})
+    found = sections["students"]["s0"]["ranking_agreement"]
+    assert found == ranking_agreement(kept.logits[TEACHER], kept.logits["s0"], kept.groups)
+    assert found != ranking_agreement(logits[TEACHER], logits["s0"], kept.groups)
 
 
 def test_weights_multiply_what_a_negative_stands_for(sampled, tmp_path_factory):
