@@ -19,6 +19,7 @@ from dualdnn.data.examples import Examples
 from dualdnn.evaluation.results import (
     console_table,
     divergences,
+    efficiency_text,
     importance_table,
     published_table,
 )
@@ -137,6 +138,8 @@ def _show_run(console: Console, run: Path, report: Mapping[str, Any]) -> None:
         console.print(importance_table(report["importance"]))
     for name, student in report["students"].items():
         shown = report.get("student_search", {}).get("chosen", name)
+        if (share := efficiency_text(student)) and name == shown:
+            console.print(f"distillation efficiency of {name}: {share}")
         if (agreement := student.get("ranking_agreement")) and name == shown:
             console.print(f"{name} ranks as the teacher does: {agreement_words(agreement)}")
     for line in divergences(report):

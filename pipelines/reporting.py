@@ -118,7 +118,7 @@ def promised(examples: Examples, logits: Mapping[str, np.ndarray]) -> dict[str, 
 
 
 def efficiency_section(examples: Examples, index: np.ndarray, *, teacher: np.ndarray,
-                       student: np.ndarray, alone: np.ndarray) -> dict[str, float]:
+                       student: np.ndarray, alone: np.ndarray) -> dict[str, Any]:
     """Distillation efficiency of the AUC that the report shows.
 
     Args:
@@ -129,8 +129,10 @@ def efficiency_section(examples: Examples, index: np.ndarray, *, teacher: np.nda
         alone: (n,) logits.
 
     Returns:
-        `distillation_efficiency`, or nothing where teacher - alone is not above three standard
-        errors of the bootstrap over groups, or over rows where there are none.
+        `distillation_efficiency` and, where its 95% interval is bounded,
+        `distillation_efficiency_interval`, its low and high; nothing where teacher - alone is not
+        above three standard errors of the bootstrap over groups, or over rows where there are
+        none.
     """
     groups = None if examples.groups is None else examples.groups[index]
     rows = ComparedRows(examples.labels[index], groups, examples.stands_for(index))
@@ -138,7 +140,12 @@ def efficiency_section(examples: Examples, index: np.ndarray, *, teacher: np.nda
     if ours is None or theirs is None or without is None:
         return {}
     found = efficiency(ours, theirs, without)
-    return {} if found is None else {"distillation_efficiency": found["value"]}
+    if found is None:
+        return {}
+    section: dict[str, Any] = {"distillation_efficiency": found["value"]}
+    if "low" in found:
+        section["distillation_efficiency_interval"] = [found["low"], found["high"]]
+    return section
 
 
 def _time(model: DualDNN, best: BestWeights, examples: Examples,

@@ -37,6 +37,16 @@ def interval_text(found: Mapping[str, Any] | None) -> str:
     return f"{found['value']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"
 
 
+def share_text(found: Mapping[str, float] | None) -> str:
+    """A share with its interval, where it has one, as `0.87 [0.65, 1.02]`."""
+    if not found:
+        return ""
+    digits = 2 if max(map(abs, found.values())) < 9.995 else 0
+    value, *limits = (f"{found[key]:.{digits}f}" for key in ("value", "low", "high")
+                      if key in found)
+    return f"{value} [{', '.join(limits)}]" if limits else value
+
+
 def difference_label(row: Mapping[str, Any]) -> str:
     """`B light − A light`, within one system `A: light − teacher`."""
     if row["system"] == row["to_system"]:

@@ -10,6 +10,7 @@ from dualdnn.evaluation.markdown import markdown_table as _markdown_table
 from dualdnn.evaluation.results import (
     COLUMNS,
     divergences,
+    efficiency_text,
     four,
     importance_rows,
     published_table,
@@ -68,16 +69,17 @@ def _results(report: Mapping[str, Any]) -> list[str]:
 
 
 def _distillation(report: Mapping[str, Any]) -> list[str]:
-    keys = ("distillation_efficiency", "latency_ratio_at", "bytes_dense", "bytes_total")
+    keys = ("latency_ratio_at", "bytes_dense", "bytes_total")
     rows = [
-        [name, *(_show(student[key]) if key in student else "" for key in keys)]
+        [name, efficiency_text(student),
+         *(_show(student[key]) if key in student else "" for key in keys)]
         for name, student in report.get("students", {}).items()
     ]
     if not rows:
         return []
     return ["## Distillation", "", "Efficiency: (student − alone) / (teacher − alone) on AUC, "
             "where the teacher is clearly above the student trained alone.", "",
-            *_markdown_table(["student", "efficiency", "latency ratio at rows", "bytes dense",
+            *_markdown_table(["student", "efficiency [95%]", "latency ratio at rows", "bytes dense",
                               "bytes total"], rows)]
 
 

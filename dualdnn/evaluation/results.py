@@ -16,6 +16,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from dualdnn.evaluation.comparison_tables import share_text
+
+# The interaction layer of an xDeepFM.
+_CIN = "CompressedInteractionNetwork"
+
 
 def _count(value: float) -> str:
     return f"{value:,.0f}" if value < 1e6 else f"{value / 1e6:,.2f}M"
@@ -118,6 +123,15 @@ def divergences(report: Mapping[str, Any]) -> list[str]:
             + ("; its numbers are of its best weights before that" if "weights_sha256" in one
                else "")
             for tower, one in towers.items() if one.get("status") == "diverged"]
+
+
+def efficiency_text(student: Mapping[str, Any]) -> str:
+    """Distillation efficiency with its 95% interval; empty where it was not measured."""
+    if "distillation_efficiency" not in student:
+        return ""
+    limits = student.get("distillation_efficiency_interval", ())
+    return share_text({"value": student["distillation_efficiency"],
+                       **dict(zip(("low", "high"), limits, strict=False))})
 
 
 def published_rows(report: Mapping[str, Any]) -> list[tuple[str, str, dict[str, str]]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dualdnn.evaluation.comparison import TEACHER, Rows, System, compared
-from dualdnn.evaluation.comparison_tables import interval_text, p_text
+from dualdnn.evaluation.comparison_tables import interval_text, p_text, share_text
 from dualdnn.evaluation.efficiency import efficiency
 from dualdnn.evaluation.paired import PAIRED_METRICS, ComparedRows
 
@@ -142,18 +142,9 @@ def scheme_table(rows: Sequence[Mapping[str, Any]], baseline: str
             table.append([
                 words[place], title, f"{found['mean']:.4f}{spread}",
                 interval_text(difference), p_text((difference or {}).get("p_holm")),
-                _share(row.get("efficiency")) if place == 0 else ""])
+                share_text(row.get("efficiency")) if place == 0 else ""])
     return (["", "metric", "mean ± spread", f"less {baseline} [95%]", "p (Holm)",
              "efficiency [95%]"], table)
-
-
-def _share(found: Mapping[str, float] | None) -> str:
-    if not found:
-        return ""
-    digits = 2 if max(map(abs, found.values())) < 9.995 else 0
-    value, *limits = (f"{found[key]:.{digits}f}" for key in ("value", "low", "high")
-                      if key in found)
-    return f"{value} [{', '.join(limits)}]" if limits else value
 
 
 def flat_scheme_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from dualdnn.evaluation.report import console_table, plain, result_rows, write_report
 from dualdnn.evaluation.results import divergences, importance_table, published_table
+from pipelines.present import show_result
 
 
 def measured(shift=0.0):
@@ -195,6 +196,21 @@ def test_write_report_leaves_json_page_and_figures(tmp_path):
     assert "exported student: `exported/ml100k_dev/1`" in page
     assert "python -m pipelines.train seed=1" in page
     assert "seed: 1" in page
+
+
+def test_distillation_efficiency_stands_with_its_interval(tmp_path):
+    report = example()
+    report["students"]["light"] |= {"distillation_efficiency": 0.8712345,
+                                    "distillation_efficiency_interval": [0.65, 1.021]}
+    report["students"]["tiny"]["distillation_efficiency"] = 0.5
+    page = write_report(tmp_path, report).read_text()
+    assert "| light | 0.87 [0.65, 1.02] | 1: 3.5, 500: 10.23 |" in page
+    assert "| tiny | 0.50 |  |" in page
+    del report["export"]
+    console = Console(width=110, color_system=None)
+    with console.capture() as captured:
+        show_result(console, tmp_path, {**report, "job": "evaluate", "tracking_uri": "sqlite:///"})
+    assert "distillation efficiency of light: 0.87 [0.65, 1.02]" in captured.get()
 
 
 def test_weighted_metrics_have_a_table_of_their_own(tmp_path):
