@@ -96,6 +96,9 @@ def measured_sections(
                                for one in plan.baselines}
     if TEACHER in measured:  # a student that goes on alone comes without it
         report["teacher"] = measured[TEACHER]
+        if not plan.teacher.is_pool:
+            report["teacher"]["interactions"] = [type(layer).__name__
+                                                 for layer in plan.teacher.interactions]
         if members := measure_members(model, best, examples, index):
             report["teacher"]["towers"] = members
         if model.scored:

@@ -118,7 +118,9 @@ def test_members_of_a_pool_stand_below_the_teacher(tmp_path):
 
 def with_baselines():
     trees = {"trees": 20, "seconds": 1.25, "settings": {"leaves": 12}}
-    return example() | {
+    given = example()
+    given["teacher"]["interactions"] = ["CompressedInteractionNetwork"]
+    return given | {
         "published": {"latency_ratio": 5, "baseline_latency_ratio": [2.5, 3.5]},
         "baselines": {"fm": measured(0.05) | {"latency_ratio": 7.5},
                       "gbdt_fm_dnn": measured(0.02) | {"latency_ratio": 1.75, "gbdt": trees},
@@ -144,6 +146,11 @@ def test_published_figures_stand_beside_those_they_are_of():
     assert rows == [
         ["teacher latency / student latency, 500 rows", "about 5x", "10.2x", "-", ""],
         ["xDeepFM latency / GBDT+FM+DNN latency, 500 rows", "2.5x to 3.5x", "", "", "1.8x"]]
+    # The range is of an xDeepFM, and says nothing of another teacher.
+    other = with_baselines()
+    other["teacher"]["interactions"] = ["CrossNetwork"]
+    assert published_table(other)[1][1] == [
+        "teacher latency / GBDT+FM+DNN latency, 500 rows", "-", "", "", "1.8x"]
     # Without a baseline on leaves there is nothing to stand beside the range.
     assert len(published_table({**with_baselines(), "baselines": {}})[1]) == 1
 
