@@ -87,7 +87,8 @@ class Trees:
 
     Attributes:
         folder: where they lie.
-        about: settings, names of the columns they read, number of trees, seconds of fitting.
+        about: settings, names of the columns they read and of those read as categories, number of
+            trees, seconds of fitting.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -178,7 +179,9 @@ def fit_trees(examples: Examples, features: TreeFeatures, settings: GbdtSettings
     booster = package.train(parameters, train, num_boost_round=settings.trees, valid_sets=valid,
                             callbacks=callbacks)
     kept = booster.best_iteration if valid else booster.num_trees()
-    about = {"settings": asdict(settings), "features": features.names, "trees": kept,
+    about = {"settings": asdict(settings), "features": features.names,
+             "categories": [features.names[column] for column in features.categorical],
+             "trees": kept,
              "seconds": time.perf_counter() - started}
     with atomic_folder(folder) as temporary:
         booster.save_model(temporary / _TREES, num_iteration=kept)

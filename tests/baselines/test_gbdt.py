@@ -81,6 +81,12 @@ def test_validation_says_how_many_trees(examples, features, tmp_path):
                       folder=tmp_path / "whole")
     assert 0 < stopped.count == stopped.about["trees"] < 30
     assert whole.count == 30
+    # After some trees that make it worse, the validation loss gets better again.
+    hasty, patient = (
+        fit_trees(examples, features, replace(SETTINGS, trees=60, leaves=3, learning_rate=0.1,
+                                              patience=patience), seed=1,
+                  folder=tmp_path / str(patience)) for patience in (3, 20))
+    assert hasty.count + 3 < patient.count < 60
 
 
 def test_what_an_earlier_try_has_left_is_loaded(examples, features, trees):
@@ -97,6 +103,9 @@ def test_every_setting_counts(examples, features, trees, tmp_path):
                           folder=tmp_path / name)
         given = features.matrix(examples.split.train)
         assert not np.array_equal(other.logits(given), trees.logits(given)), name
+    two = fit_trees(examples, features, replace(SETTINGS, threads=2), seed=1,
+                    folder=tmp_path / "threads")
+    assert "[num_threads: 2]" in (two.folder / "trees.txt").read_text()
 
 
 def test_sample_weights_count(examples, features, trees, tmp_path):

@@ -26,7 +26,8 @@ from tests.tiny_run import open_tiny
 
 CONF = str(Path(__file__).resolve().parents[2] / "conf")
 NAMES = ["logistic_regression", "fm", "wide_and_deep", "deepfm", "dnn", "gbdt_fm_dnn"]
-TREES = [f"baseline_overrides.gbdt_fm_dnn.gbdt.{one}" for one in ("trees=6", "leaves=4")]
+TREES = [f"baseline_overrides.gbdt_fm_dnn.gbdt.{one}"
+         for one in ("trees=6", "leaves=4", "most_categories=25")]
 
 
 def planned(*overrides):
@@ -157,7 +158,10 @@ def test_every_baseline_is_in_report_table_page_and_predictions(trained):
     assert "## Baselines" in page
     assert report["towers"] == ["teacher", "mini", *(f"baseline.{name}" for name in NAMES)]
     assert "gbdt_fm_dnn: 6 trees, then the network on their leaves" in done["out"]
-    assert report["baselines"]["gbdt_fm_dnn"]["gbdt"]["trees"] == 6
+    about = report["baselines"]["gbdt_fm_dnn"]["gbdt"]
+    assert about["trees"] == 6
+    # Of 20 users and 30 items.
+    assert about["categories"] == ["user"]
     assert "| 6 of at most 4 leaves, grown in " in page
 
 

@@ -187,6 +187,7 @@ def test_a_baseline_and_towers_are_chosen(feed, job):
                        "comparison.towers=[teacher,mini]", "comparison.resamples=100")
     assert (code, err) == (0, [])
     comparison = newest(feed, "compare")[1]["comparison"]
+    assert comparison["resamples"] == 100
     assert [(row["system"], row["tower"], row["to_system"], row["to_tower"])
             for row in comparison["differences"]] == [
         (system, tower, "B", "mini") for system, tower in (

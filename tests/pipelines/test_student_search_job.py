@@ -76,16 +76,24 @@ def test_a_search_counts_rows_as_other_metrics_do_and_leaves_out_who_became_nan(
 
     monkeypatch.setattr("pipelines.student_search.score_with_best", scores)
     one = {"latency_ms_at": {"500": 1.0}, "latency_ratio": 1.0, "params_dense": 9}
-    found = searched_section(
-        SearchSettings(distance=0.4, latency_tolerance=0.1), None, None, examples,
-        {"teacher": one, "students": {"fine": one, "broken": {**one, "status": "diverged"}}},
-        scores(None, None, examples, examples.split.test))
+
+    def searched(students, tolerance=0.1):
+        return searched_section(
+            SearchSettings(distance=0.4, latency_tolerance=tolerance), None, None, examples,
+            {"teacher": one, "students": students},
+            scores(None, None, examples, examples.split.test))
+
+    found = searched({"fine": one, "broken": {**one, "status": "diverged"}})
     assert set(found["students"]) == {"fine"}
     for part in ("valid", "test"):
         index = getattr(examples.split, part)
         assert found["teacher"][part]["auc"] == pytest.approx(roc_auc_score(
             examples.labels[index], logits["teacher"][index],
             sample_weight=examples.stands_for(index)))
+    # Latencies of 1.0 and 1.08 are equal under a tolerance of 0.1 alone: then parameters decide.
+    slower = {**one, "latency_ms_at": {"500": 1.08}, "params_dense": 3}
+    for tolerance, chosen in (0.05, "fine"), (0.1, "broken"):
+        assert searched({"fine": one, "broken": slower}, tolerance)["chosen"] == chosen
 
 
 @pytest.mark.parametrize(("part", "name"), [("valid", "validation"), ("test", "test")])
