@@ -134,9 +134,13 @@ class TableOptimizer:
         for variable in self.variables():
             shape = (rows, *variable.shape[1:]) if variable.shape.rank else ()
             variable.assign(tf.zeros(shape, variable.dtype))
-        for average, column in zip(self.averages, self.table.columns(), strict=True):
+        for average, column in self._averaged():
             average.assign(column)
         self.horizon.assign(ENDLESS)
+
+    def _averaged(self) -> list[tuple[tf.Variable, tf.Variable]]:
+        """Every average and its column; none without averaging."""
+        return list(zip(self.averages, self.table.columns(), strict=True)) if self.averages else []
 
     def grow(self) -> None:
         """Append slots and averages for rows that the table has gained."""
@@ -153,7 +157,7 @@ class TableOptimizer:
         for slot in (slot for slots in self.slots for slot in slots):
             zeros = tf.zeros((len(rows), slot.shape[1]))
             slot.scatter_update(tf.IndexedSlices(zeros, rows))
-        for average, column in zip(self.averages, self.table.columns(), strict=True):
+        for average, column in self._averaged():
             average.scatter_update(tf.IndexedSlices(tf.gather(column, rows), rows))
         now = tf.fill([len(rows)], self.steps)
         self.born.scatter_update(tf.IndexedSlices(now, rows))

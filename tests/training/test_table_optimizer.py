@@ -10,11 +10,13 @@ from dualdnn.training.table_optimizer import METHODS, TableOptimizer, TableOptim
 ROWS, DIM, STEPS, EXAMPLES = 30, 3, 120, 50
 
 
-def optimizer_for(method, *, l2=4.0, learning_rate=0.05, linear=True, num_examples=EXAMPLES):
+def optimizer_for(method, *, l2=4.0, learning_rate=0.05, linear=True, num_examples=EXAMPLES,
+                  averaging=False, linear_learning_rate=None):
     table = EmbeddingTable(num_rows=ROWS, embedding_dim=DIM, zero_rows=3,
                            initial_stddev=0.3, linear=linear, seed=1, name="table")
-    settings = TableOptimizerSettings(method=method, learning_rate=learning_rate, l2=l2)
-    return TableOptimizer(settings, table, num_examples=num_examples)
+    settings = TableOptimizerSettings(method=method, learning_rate=learning_rate, l2=l2,
+                                      linear_learning_rate=linear_learning_rate)
+    return TableOptimizer(settings, table, num_examples=num_examples, averaging=averaging)
 
 
 class DenseReference:
@@ -100,6 +102,25 @@ def test_a_step_touches_only_the_rows_of_the_batch(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_first_order_weights_have_a_rate_of_their_own(method):
+    """A tenth of it moves them, and their prior, by a tenth; the vectors as before."""
+    moved, decayed = [], []
+    for rate in (None, 0.005):
+        optimizer = optimizer_for(method, learning_rate=0.05, linear_learning_rate=rate)
+        before = [column.numpy()[4:5] for column in optimizer.table.columns()]
+        take_step(optimizer, [4], [np.ones((1, DIM)), np.ones((1, 1))])
+        now = [column.numpy()[4:5] for column in optimizer.table.columns()]
+        moved.append([new - old for new, old in zip(now, before, strict=True)])
+        optimizer.steps.assign_add(1)
+        decayed.append([np.log(new / old) for new, old in
+                        zip(optimizer.read(tf.constant([4])), now, strict=True)])
+    for (vectors, linear), (slow_vectors, slow_linear) in (moved, decayed):
+        np.testing.assert_array_equal(slow_vectors, vectors)
+        np.testing.assert_allclose(slow_linear, linear / 10, rtol=1e-4)
+        assert linear.all()
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_row_learns_alike_whatever_happens_to_other_rows(method):
     alone, busy = optimizer_for(method), optimizer_for(method)
     rng = np.random.default_rng(3)
@@ -109,6 +130,27 @@ def test_a_row_learns_alike_whatever_happens_to_other_rows(method):
         take_step(busy, [6, 11], [np.concatenate([g, 9 * g]) for g in gradients])
     for mine, theirs in zip(alone.table.columns(), busy.table.columns(), strict=True):
         np.testing.assert_array_equal(mine[6], theirs[6])
+
+
+@pytest.mark.parametrize("averaging", [False, True])
+def test_rows_and_tables_start_anew_with_their_slots(averaging):
+    first = optimizer_for("adagrad", averaging=averaging).variables()
+    optimizer = optimizer_for("adagrad", averaging=averaging)
+    take_step(optimizer, [4, 7], [np.ones((2, DIM)), np.ones((2, 1))])
+    learned = [variable.numpy() for variable in optimizer.variables()]
+    optimizer.table.renew(np.array([4], np.int32), draw=1)
+    optimizer.renew(np.array([4], np.int32))
+    for slots in optimizer.slots:
+        assert not slots[0][4].numpy().any()
+        assert slots[0][7].numpy().all()
+    for average, column in zip(optimizer.averages, optimizer.table.columns(), strict=averaging):
+        np.testing.assert_array_equal(average[4], column[4])
+    optimizer.table.reset(ROWS)
+    optimizer.reset(EXAMPLES)
+    assert any(np.any(one != variable.numpy())
+               for one, variable in zip(learned, first, strict=True))
+    for variable, expected in zip(optimizer.variables(), first, strict=True):
+        np.testing.assert_array_equal(variable, expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
