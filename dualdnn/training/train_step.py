@@ -19,6 +19,7 @@ from dualdnn.training.clipping import clipped
 from dualdnn.training.scoring import given_scores
 from dualdnn.training.settings import DenseOptimizerSettings
 from dualdnn.training.table_optimizer import TableOptimizer, TableOptimizerSettings
+from dualdnn.training.variable_names import lasting_names
 
 # The towers that learn, and those of them that consolidate.
 _Key = tuple[tuple[str, ...], tuple[str, ...]]
@@ -91,9 +92,11 @@ class TrainStep:
         }
         parts |= {f"tower/{tower}": self._variables_of_tower(tower)
                   for tower in self.model.towers}
-        named = {f"{part}/{variable.name.split(':')[0]}": variable
-                 for part, variables in parts.items() for variable in variables}
-        assert len(named) == sum(map(len, parts.values())), "two variables share a name"
+        found = [(f"{part}/{variable.name.split(':')[0]}", variable)
+                 for part, variables in parts.items() for variable in variables]
+        names = lasting_names(self.model, [name for name, _ in found])
+        named = {names[name]: variable for name, variable in found}
+        assert len(named) == len(found), "two variables share a name"
         return named
 
     def reset(self, row_map: RowMap, size: TrainingSize) -> None:

@@ -16,6 +16,7 @@ from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.models.student import Student
 from dualdnn.schema import MAIN_TABLE, Schema
 from dualdnn.training.train_step import TrainStep
+from dualdnn.training.variable_names import lasting_names
 
 # Slots of a row that are steps of its table.
 _ON_THE_CLOCK = ("_decayed_to", "_born")
@@ -75,6 +76,9 @@ def warm_start(
     """
     model = train_step.model
     schema, members = model.embedding.schema, model.members
+    # States of earlier releases have the numbers that Keras counted in their process.
+    names = lasting_names(model, arrays)
+    arrays = {names[name]: value for name, value in arrays.items()}
     shared = [one for one in members if one in old_members]
     if members and members != list(old_members):
         arrays = {name: _by_member(value, old_members, members) if _GATE in name else value

@@ -5,14 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras as keras
 
 from dualdnn.data.examples import TrainingSize
 from dualdnn.distillation.objective import Objective, StopGradient
-from dualdnn.models.dual_dnn import TEACHER
+from dualdnn.layers.cross import CrossNetwork
+from dualdnn.models.dual_dnn import TEACHER, DualDNN
+from dualdnn.models.teacher import Teacher
 from dualdnn.training.settings import DenseOptimizerSettings
 from dualdnn.training.table_optimizer import TableOptimizerSettings
 from dualdnn.training.train_step import TrainStep
-from tests.tiny_run import EVERYTHING, build_model, open_tiny, weights_of
+from dualdnn.training.warm_start import warm_start
+from tests.tiny_run import EVERYTHING, build_model, embedding_for, open_tiny, weights_of
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +198,51 @@ def test_a_batch_without_weight_teaches_nothing(examples):
     assert finite.numpy().all()
     for tower in model.towers:
         assert_equal(weights_of(model, tower), before[tower])
+
+
+class Nameless(keras.layers.Layer):
+    """Holds layers that nobody has named, and one whose name has a number."""
+
+    def __init__(self, *, seed, name):
+        super().__init__(name=name)
+        self.dense = [keras.layers.Dense(3, activation="PReLU"), keras.layers.Dense(3),
+                      keras.layers.Dense(2, name="hop_2")]
+
+    def call(self, inputs):
+        value = tf.reshape(inputs, (-1, inputs.shape[1] * inputs.shape[2]))
+        for layer in self.dense:
+            value = layer(value)
+        return value
+
+
+def test_names_do_not_tell_what_else_is_in_the_process(examples):
+    def train_step():
+        teacher = Teacher(interactions=[
+            Nameless(seed=3, name="teacher_a"), Nameless(seed=3, name="teacher_b"),
+            CrossNetwork(num_layers=2, seed=3, name="teacher_cross")],
+            hidden_units=[8, 4], activation="PReLU", seed=3)
+        return step_for(DualDNN(embedding=embedding_for(examples, "shared"), teacher=teacher))
+
+    first, second = train_step(), train_step()
+    of_teacher = "tower/teacher/teacher/"
+    layers = {name.removeprefix(of_teacher).rpartition("/")[0]
+              for name in first.named_variables() if name.startswith(of_teacher)}
+    # Those of cross networks and of layers that have a name are older than this rule.
+    assert layers == {
+        *(f"teacher_{one}/{layer}" for one in "ab"
+          for layer in ("dense", "dense/p_re_lu", "dense_1", "hop_2")),
+        "teacher_cross/cross_0/dense", "teacher_cross/cross_1/dense_1", "output",
+        *(f"teacher_mlp/dense_{i}{layer}" for i in range(2) for layer in ("", "/p_re_lu"))}
+    assert list(first.named_variables()) == list(second.named_variables())
+    # A state of an earlier release has the numbers of its process.
+    for variable in first._dense_variables():
+        variable.assign(tf.ones_like(variable))
+    earlier = {name: variable.numpy() for name, variable in first.named_variables().items()
+               if name.startswith("table/")}
+    earlier |= {f"tower/teacher/{variable.name.removesuffix(':0')}": variable.numpy()
+                for variable in first._dense_variables()}
+    taken = warm_start(second, earlier, old_schema=examples.schema,
+                       old_row_map=examples.row_map, new_row_map=examples.row_map)
+    assert {one.fate for one in taken} == {"copied"}
+    for variable in second._dense_variables():
+        assert np.all(variable.numpy() == 1), variable.name
