@@ -233,7 +233,8 @@ def test_fields_of_a_size_of_their_own_keep_their_matrices_when_another_field_go
 
 
 def test_an_output_without_hidden_layers_is_not_copied_to_other_fields():
-    fields = _Fields(before=["a", "b"], now=["b", "c"], dim=1, of_all=0, embeddings=["shared"])
+    fields = _Fields(before=["a", "b"], now=["b", "c"], dim=1, of_all=0, of_all_before=[0],
+                     embeddings=["shared"])
     name = "tower/light/light/output/kernel"
     variable = tf.Variable([[1.0], [2.0]])
     arrays = {name: np.array([[3.0], [4.0]], np.float32)}

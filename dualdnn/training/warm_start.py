@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -56,8 +56,9 @@ def warm_start(
 
     Rows of tables, their slots and averages are matched by sign, never by number. A matrix on the
     concatenated fields keeps the blocks of the fields that both versions have; those of new
-    fields start at zero, so that the towers answer as before until they have learned them; an FM
-    vector alone takes in the small initial vectors of new fields at once. A learned gate keeps the
+    fields, and of an FM vector that is new, start at zero, so that the towers answer as before
+    until they have learned them; an FM vector that was there takes in the small initial vectors of
+    new fields at once. A learned gate keeps the
     columns of the members that both versions have; those of new members start at zero too.
 
     Args:
@@ -168,30 +169,34 @@ def _key(embedding: str, table: str) -> str:
 class _Fields:
     """The fields of a tower before and now, each a block of `dim` inputs of its first layer.
 
-    Behind them that layer reads `of_all` inputs that no field has alone: an FM vector.
+    Behind them that layer reads `of_all` inputs that no field has alone: an FM vector. Before,
+    these were one of `of_all_before`.
     """
 
     before: Sequence[str]
     now: Sequence[str]
     dim: int
     of_all: int
+    of_all_before: Collection[int]
     embeddings: Sequence[str]
-
-    def sizes(self) -> tuple[int, int]:
-        """Inputs of the first layer, before and now."""
-        return (self.dim * len(self.before) + self.of_all, self.dim * len(self.now) + self.of_all)
 
     def is_projection(self, name: str) -> bool:
         """Is a variable, or its slot in the optimizer, a field's matrix, see `SharedEmbedding`?"""
         return any(f"/{embedding}_{field}_kernel" in name
                    for embedding in self.embeddings for field in self.now)
 
-    def placed(self, value: np.ndarray) -> tuple[np.ndarray, int]:
-        """A matrix on the old fields as one on the new ones, and its rows that were copied."""
-        before, now = self.sizes()
-        found = np.zeros((now, *value.shape[1:]), value.dtype)
-        found[now - self.of_all :] = value[before - self.of_all :]
-        copied = self.of_all
+    def placed(self, value: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, int] | None:
+        """A matrix on the old inputs as one on the new ones, and its rows that were copied.
+
+        None where it is another matrix, before or now.
+        """
+        of_all = len(value) - self.dim * len(self.before)
+        if (of_all not in self.of_all_before or value.shape[1:] != shape[1:]
+                or shape[0] != self.dim * len(self.now) + self.of_all):
+            return None
+        found = np.zeros(shape, value.dtype)
+        if copied := min(of_all, self.of_all):
+            found[-copied:] = value[-copied:]
         for i, name in enumerate(self.now):
             if name in self.before:
                 start = self.dim * self.before.index(name)
@@ -207,7 +212,7 @@ def _fields(model: DualDNN, tower: str, old_schema: Schema) -> _Fields:
         # Its networks read each of its embeddings alone, and these have the same fields.
         old, embeddings = old_schema, embeddings[:1]
     network = model.teacher if tower == TEACHER else model.students[tower].network
-    has_fm = isinstance(network, Student) and network.fm is not None
+    is_student = isinstance(network, Student)
     first, *more = ([field.name for field in model.fields_of(tower, embedding)]
                     for embedding in embeddings)
     extra = [name for names in more for name in names]
@@ -215,7 +220,8 @@ def _fields(model: DualDNN, tower: str, old_schema: Schema) -> _Fields:
     before = [name for name in names if name not in extra]
     return _Fields(before=before + [name for name in names if name in extra],
                    now=first + extra, dim=dim,
-                   of_all=dim if has_fm else 0,
+                   of_all=dim if is_student and network.fm is not None else 0,
+                   of_all_before=(0, dim) if is_student else (0,),
                    embeddings=[one.name for one in model.embeddings_of(tower)])
 
 
@@ -228,18 +234,19 @@ def _dense_variable(name: str, variable: tf.Variable, fields: _Fields | None,
     if value is None:
         return initialised
     used.add(name)
-    if fields is not None and fields.before != fields.now and shape:
+    changed = fields is not None and fields.before != fields.now and shape
+    if fields is not None and (changed or value.shape != shape):
         if "_mlp/dense_0/kernel" in name:
-            if (value.shape[0], shape[0]) != fields.sizes() or value.shape[1:] != shape[1:]:
+            if (found := fields.placed(value, shape)) is None:
                 return initialised
-            placed, copied = fields.placed(value)
+            placed, copied = found
             variable.assign(placed)
             return Taken(name=name, fate=COPIED if copied == rows else PARTLY, rows=copied, of=rows)
         # Explicit interactions, and what joins fields to the output without hidden layers, mean
         # other fields now. The matrices that project a field of a size of its own stay its own.
         of_fields = f"/{TEACHER}/" in name or ("/output/" in name and not any(
             f"/{name.split('/')[1]}/" in one and "_mlp/" in one for one in arrays))
-        if of_fields and "_mlp/" not in name and not fields.is_projection(name):
+        if changed and of_fields and "_mlp/" not in name and not fields.is_projection(name):
             return initialised
     if value.shape != shape:
         return initialised

@@ -22,7 +22,7 @@ from dualdnn.schema import schema_from_dict
 from dualdnn.training.checkpoint import read_arrays, save_checkpoint
 from dualdnn.training.learner import Learner, open_state
 from dualdnn.training.settings import TrainingSettings
-from dualdnn.training.warm_start import PARTLY, warm_start
+from dualdnn.training.warm_start import COPIED, PARTLY, warm_start
 from tests.tiny_run import (
     EVERYTHING, SCHEMA, build_model, build_trainer, digest_of, embedding_for, write_lake,
 )
@@ -168,32 +168,53 @@ def test_rows_that_a_warm_start_does_not_know_begin_with_it(place, tmp_path):
     assert not np.delete(now["table/shared/shared_born"], fresh).any()
 
 
-def test_a_student_with_an_fm_vector_keeps_its_first_layer_where_a_field_is_new(place):
+def test_a_first_layer_keeps_its_blocks_where_a_field_or_the_fm_vector_comes_or_goes(place):
     days = {**where(place), "window": ChosenDays(train=DAYS)}
     before = SCHEMA.without({"age"})
     first = open_examples(**{**days, "schema": before})
     more = open_examples(**days, row_map=lambda *kept: adapted(first.row_map, before, *kept))
 
-    def learner_of(examples):
+    def learner_of(examples, fm=True):
         shared = embedding_for(examples, "shared", privileged=True)
-        student = Student(hidden_units=[6], fm=True, seed=3, name="s")
+        student = Student(hidden_units=[6], fm=fm, seed=3, name="s")
         model = DualDNN(
             embedding=shared, teacher=Teacher(interactions=[], hidden_units=[4], seed=3),
             students=[StudentTower(network=student, embedding=shared, objective=Objective())])
         return Learner(build_trainer(examples, model, "unused").train_step, examples.row_map)
 
     old, new = learner_of(first), learner_of(more)
-    taken = warm_start(new.train_step, everything_of(old), old_schema=before,
-                       old_row_map=old.row_map, new_row_map=new.row_map)
     name = "tower/s/s/s_mlp/dense_0/kernel"
-    (one,) = (one for one in taken if one.name == name)
-    assert (one.fate, one.rows, one.of) == (PARTLY, 16, 20)
-    was, now = everything_of(old)[name], everything_of(new)[name]
+
+    def first_layer(new, old, schema):
+        """Before and now, and what became of it."""
+        arrays = everything_of(old)
+        (one,) = (one for one in warm_start(
+            new.train_step, arrays, old_schema=schema, old_row_map=old.row_map,
+            new_row_map=new.row_map) if one.name == name)
+        return arrays[name], everything_of(new)[name], (one.fate, one.rows, one.of)
+
+    was, now, fate = first_layer(new, old, before)
+    assert fate == (PARTLY, 16, 20)
     np.testing.assert_array_equal(now, np.concatenate([was[:12], np.zeros((4, 6)), was[12:]]))
     # The new field is in the products of pairs alone.
     index = np.arange(50)
     np.testing.assert_allclose(new.score(more, index, ["s"])["s"],
                                old.score(first, index, ["s"])["s"], atol=0.1)
+
+    # Without the vector the fields keep their blocks; where it is new, it says nothing at first.
+    plain = learner_of(first, fm=False)
+    was, now, fate = first_layer(plain, old, before)
+    assert fate == (COPIED, 12, 12)
+    np.testing.assert_array_equal(now, was[:12])
+    was, now, fate = first_layer(old, plain, before)
+    assert fate == (PARTLY, 12, 16)
+    np.testing.assert_array_equal(now, np.concatenate([was, np.zeros((4, 6))]))
+    np.testing.assert_allclose(old.score(first, index, ["s"])["s"],
+                               plain.score(first, index, ["s"])["s"], atol=1e-6)
+    # With a new field at the same time.
+    was, now, fate = first_layer(new, plain, before)
+    assert fate == (PARTLY, 12, 20)
+    np.testing.assert_array_equal(now, np.concatenate([was, np.zeros((8, 6))]))
 
 
 def test_a_state_from_before_rows_had_an_age_is_still_read(place, tmp_path):
