@@ -211,6 +211,45 @@ def test_a_warm_start_of_the_same_schema_copies_a_student_of_two_embeddings(exam
             np.testing.assert_array_equal(variable.numpy(), arrays[name])
 
 
+def test_students_take_rows_and_matrices_along_when_they_leave_the_shared_embedding(
+        examples, run, tmp_path):
+    model, trainer = run
+    named = {name: variable.numpy()
+             for name, variable in trainer.train_step.named_variables().items()}
+    # As if `own` and `extra` had read the shared embedding, and `s0` one of its own.
+    arrays = {name: value for name, value in named.items()
+              if not any(part.startswith((f"{one}_", f"table/{one}"))
+                         for one in ("own", "extra") for part in (name, name.split("/")[-1]))}
+    arrays["table/s0/s0_steps"] = np.array(3)
+    fresh = build_trainer(examples, model_of(examples), tmp_path).train_step
+    first = {name: variable.numpy() for name, variable in fresh.named_variables().items()}
+    fates = {one.name: one.fate for one in warm_start(
+        fresh, arrays, old_schema=examples.schema, old_row_map=examples.row_map,
+        new_row_map=examples.row_map)}
+    now = {name: variable.numpy() for name, variable in fresh.named_variables().items()}
+    for one in ("own", "extra"):
+        moved = [name for name in now if name.startswith(f"table/{one}")
+                 or name.split("/")[-1].startswith(f"{one}_")]
+        assert {"city", "cover"} <= {name.split("_")[-2] for name in moved if "/m/" in name}
+        for name in moved:
+            shared = name.replace(one, "shared") if name.startswith("table/") else (
+                name.replace(f"tower/{one}/", "tower/teacher/").replace(f"/{one}_", "/shared_"))
+            if shared in arrays:  # not the first-order weights of a student that adds none
+                assert fates[name] == "copied", name
+                np.testing.assert_array_equal(now[name], arrays[shared], err_msg=name)
+    # The blocks of `extra` stood in the order of the schema, and are now in that of its inputs.
+    kernel, embedding = "tower/extra/extra/extra_mlp/dense_0/kernel", model.students["extra"]
+    before = dict(zip([field.name for field in examples.schema.public.fields],
+                      np.split(arrays[kernel], len(examples.schema.public.fields)), strict=True))
+    np.testing.assert_array_equal(now[kernel], np.concatenate([
+        before[field.name] for one in embedding.embeddings for field in embedding.fields_of(one)]))
+    # `s0` knows other vectors than the shared ones.
+    of_s0 = [name for name in now if name.startswith("tower/s0/")]
+    assert {fates[name] for name in of_s0} == {"initialised"}
+    for name in of_s0:
+        np.testing.assert_array_equal(now[name], first[name])
+
+
 def test_fields_of_a_size_of_their_own_keep_their_matrices_when_another_field_goes(
         examples, run, feed, tmp_path):
     _, trainer = run

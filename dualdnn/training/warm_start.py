@@ -14,6 +14,7 @@ from dualdnn.data.row_match import RowMatch, matched_rows
 from dualdnn.errors import DataError
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
 from dualdnn.models.student import Student
+from dualdnn.models.teacher_pool import TeacherPool
 from dualdnn.schema import MAIN_TABLE, Schema
 from dualdnn.training.train_step import TrainStep
 from dualdnn.training.variable_names import lasting_names
@@ -32,8 +33,8 @@ class Taken:
     Attributes:
         name: of the variable, slots and averages included.
         fate: `copied`; `copied in part` (rows, fields or members that both versions know);
-            `initialised` (new, or of another shape); `dropped` (the new model has no such
-            variable).
+            `initialised` (new, of another shape, or of a network that reads another embedding);
+            `dropped` (the new model has no such variable).
         rows: rows that were copied; 0 for none.
         of: rows of the variable.
     """
@@ -61,6 +62,9 @@ def warm_start(
     new fields at once. A learned gate keeps the
     columns of the members that both versions have; those of new members start at zero too.
 
+    A network that has left the shared embedding for one of its own takes a copy of the rows along.
+    One that comes back to the shared embedding starts anew: it knows other vectors.
+
     Args:
         train_step: of the new model, whose tables fit `new_row_map`.
         arrays: of the earlier version's training state.
@@ -87,14 +91,21 @@ def warm_start(
     matches = matched_rows(old_row_map, old_schema, new_row_map, schema)
     found: list[Taken] = []
     used: set[str] = set()
+    sources, anew = _moved(model, arrays, old_schema)
     tables = dict(_tables(model))
     for name, variable in train_step.named_variables().items():
         part, owner, _ = name.split("/", 2)
         if part == "table":
-            found.append(_table_variable(name, variable, *tables[owner], arrays, matches, used))
+            embedding, table = tables[owner]
+            found.append(_table_variable(name, variable, embedding, table, arrays, matches, used,
+                                         source=sources.get(embedding, embedding)))
+        elif any(sign in name for sign in anew):
+            used.add(name)
+            found.append(Taken(name=name, fate=INITIALISED, rows=0, of=_rows(variable)))
         else:
-            fields = _fields(model, owner, old_schema)
-            taken = _dense_variable(name, variable, fields, arrays, used)
+            fields = _fields(model, owner, old_schema, sources)
+            theirs = _in_source(name, owner, sources) if fields.is_projection(name) else name
+            taken = _dense_variable(name, variable, fields, arrays, used, theirs)
             if _GATE in name and taken.fate == COPIED and shared != members:
                 taken = replace(taken, fate=PARTLY)
             found.append(taken)
@@ -123,17 +134,59 @@ def _tables(model: DualDNN) -> Iterator[tuple[str, tuple[str, str]]]:
             yield table.name, (embedding.name, name)
 
 
+def _moved(model: DualDNN, arrays: Mapping[str, np.ndarray],
+           old_schema: Schema) -> tuple[dict[str, str], set[str]]:
+    """What has left the shared embedding, and what has come back to it.
+
+    Returns:
+        by new embedding of a network that is not new the one that it used to read, and what is in
+        the names of variables of networks that used to have an embedding of their own.
+    """
+
+    def existed(embedding: str) -> bool:
+        return any(f"{_key(embedding, table)}steps" in arrays for table in old_schema.tables())
+
+    shared = model.embedding.name
+    networks = [(f"tower/{name}/", name, one.embeddings) for name, one in model.students.items()]
+    if isinstance(model.teacher, TeacherPool):
+        embeddings = model.embeddings_of(TEACHER)
+        networks += [(f"/{model.teacher.name}/{one.network.name}/", one.network.name,
+                      [embeddings[one.embedding]]) for one in model.teacher.towers.values()]
+    sources: dict[str, str] = {}
+    anew: set[str] = set()
+    for sign, network, read in networks:
+        names = [one.name for one in read]
+        if any(sign in name for name in arrays):
+            sources |= {name: shared for name in names if name != shared and not existed(name)}
+        # An embedding that one network reads alone has its name.
+        if network not in names and existed(network):
+            anew.add(sign)
+    return sources, anew
+
+
+def _in_source(name: str, tower: str, sources: Mapping[str, str]) -> str:
+    """The name of a field's matrix, or of its slot, in the embedding that was read before."""
+    for embedding, source in sources.items():
+        if f"/{embedding}_" in name:
+            # The shared matrices learned with the teacher.
+            return (name.replace(f"tower/{tower}/", f"tower/{TEACHER}/", 1)
+                    .replace(f"/{embedding}_", f"/{source}_"))
+    return name
+
+
 def _table_variable(
     name: str, variable: tf.Variable, embedding: str, table: str,
-    arrays: Mapping[str, np.ndarray], matches: Sequence[RowMatch], used: set[str],
+    arrays: Mapping[str, np.ndarray], matches: Sequence[RowMatch], used: set[str], *, source: str,
 ) -> Taken:
+    """Rows of an embedding from those of `source`, which it was before."""
     if not variable.shape.rank:  # a clock
-        return _dense_variable(name, variable, None, arrays, used)
+        theirs = name.replace(_key(embedding, table), _key(source, table))
+        return _dense_variable(name, variable, None, arrays, used, theirs)
     rows, copied = int(tf.shape(variable)[0]), 0
     for match in matches:
         if match.new_table != table:
             continue
-        theirs = name.replace(_key(embedding, table), _key(embedding, match.old_table))
+        theirs = name.replace(_key(embedding, table), _key(source, match.old_table))
         if theirs not in arrays:
             continue
         old = arrays[theirs]
@@ -145,7 +198,7 @@ def _table_variable(
         values = old[match.old_rows]
         if name.endswith(_ON_THE_CLOCK):
             # A row that changes tables takes its distance to now along.
-            clocks = [_clock(embedding, one, arrays) for one in (match.old_table, match.new_table)]
+            clocks = [_clock(source, one, arrays) for one in (match.old_table, match.new_table)]
             values = values - clocks[0] + clocks[1]
         variable.scatter_update(tf.IndexedSlices(values, match.new_rows))
         copied += len(values)
@@ -205,7 +258,8 @@ class _Fields:
         return found, copied
 
 
-def _fields(model: DualDNN, tower: str, old_schema: Schema) -> _Fields:
+def _fields(model: DualDNN, tower: str, old_schema: Schema,
+            sources: Mapping[str, str]) -> _Fields:
     dim = model.embedding.embedding_dim
     old, embeddings = old_schema.public, model.embeddings_of(tower)
     if tower == TEACHER:
@@ -217,23 +271,32 @@ def _fields(model: DualDNN, tower: str, old_schema: Schema) -> _Fields:
                     for embedding in embeddings)
     extra = [name for names in more for name in names]
     names = [field.name for field in old.fields]
-    before = [name for name in names if name not in extra]
-    return _Fields(before=before + [name for name in names if name in extra],
+    # Fields that had no embedding of their own stood among the others.
+    apart = [] if any(one.name in sources for one in embeddings) else extra
+    before = [name for name in names if name not in apart]
+    return _Fields(before=before + [name for name in names if name in apart],
                    now=first + extra, dim=dim,
                    of_all=dim if is_student and network.fm is not None else 0,
                    of_all_before=(0, dim) if is_student else (0,),
                    embeddings=[one.name for one in model.embeddings_of(tower)])
 
 
+def _rows(variable: tf.Variable) -> int:
+    """Of a dense variable; 1 of a scalar."""
+    return variable.shape[0] if variable.shape.rank else 1
+
+
 def _dense_variable(name: str, variable: tf.Variable, fields: _Fields | None,
-                    arrays: Mapping[str, np.ndarray], used: set[str]) -> Taken:
-    shape = tuple(variable.shape)
-    rows = shape[0] if shape else 1
-    value = arrays.get(name)
+                    arrays: Mapping[str, np.ndarray], used: set[str],
+                    theirs: str | None = None) -> Taken:
+    """Copy a variable, whose name in the earlier version is `theirs` where that is another."""
+    shape, rows = tuple(variable.shape), _rows(variable)
+    theirs = theirs or name
+    value = arrays.get(theirs)
     initialised = Taken(name=name, fate=INITIALISED, rows=0, of=rows)
     if value is None:
         return initialised
-    used.add(name)
+    used.add(theirs)
     changed = fields is not None and fields.before != fields.now and shape
     if fields is not None and (changed or value.shape != shape):
         if "_mlp/dense_0/kernel" in name:

@@ -16,13 +16,14 @@ from dualdnn.distillation.objective import Objective
 from dualdnn.errors import DataError
 from dualdnn.export.student import serving_graph
 from dualdnn.models.dual_dnn import TEACHER, DualDNN
+from dualdnn.models.teacher_pool import PoolTower, TeacherPool
 from dualdnn.training.learner import Learner, open_state
 from dualdnn.training.measure import measure_members, score_with_best
 from dualdnn.training.scoring import Scorer
 from dualdnn.training.settings import TrainingSettings
-from dualdnn.training.warm_start import COPIED, PARTLY, warm_start
+from dualdnn.training.warm_start import COPIED, DROPPED, INITIALISED, PARTLY, warm_start
 from tests.pool_run import network_of, own_embedding, pooled_model
-from tests.tiny_run import SCHEMA, build_trainer, open_tiny, weights_of
+from tests.tiny_run import SCHEMA, build_trainer, embedding_for, open_tiny, weights_of
 
 ALL = ("cross", "fm", "own")
 SOFT = Objective(soft_label_weight=1.0)
@@ -245,6 +246,37 @@ def test_the_columns_of_a_gate_go_with_their_members(examples, learned, tmp_path
     slot = "tower/teacher/v/teacher/gate/kernel"
     old, new = arrays[slot].T, train_step.named_variables()[slot].numpy().T
     np.testing.assert_array_equal(new, [old[2], np.zeros_like(old[1]), old[0]])
+
+
+def test_a_tower_that_leaves_the_shared_embedding_takes_its_rows_along(examples, learned, tmp_path):
+    """`fm` leaves it; `own` comes back to it, and starts anew rather than on strange vectors."""
+    model = DualDNN(
+        embedding=embedding_for(examples, "shared", linear=True, privileged=True),
+        teacher_embeddings=[embedding_for(examples, "teacher.fm", linear=True, privileged=True)],
+        teacher=TeacherPool(learned_gate=True, towers={
+            name: PoolTower(network=network_of(name), embedding=int(name == "fm"))
+            for name in ALL}))
+    train_step = build_trainer(examples, model, tmp_path).train_step
+    fresh = towers_of(model)
+    arrays = {name: one.numpy() for name, one in learned.train_step.named_variables().items()}
+    fates = {one.name: one.fate for one in warm_start(
+        train_step, arrays, old_schema=SCHEMA, old_row_map=examples.row_map,
+        new_row_map=examples.row_map, old_members=ALL)}
+    # Slots, averages and clock too.
+    of_fm = [name for name in fates if name.startswith("table/teacher.fm/")]
+    assert {fates[name] for name in of_fm} == {COPIED}
+    for name in of_fm:
+        np.testing.assert_array_equal(train_step.named_variables()[name],
+                                      arrays[name.replace("teacher.fm", "shared")])
+    was, now = (Scorer(one).members(examples.rows[:40], examples.dense[:40])
+                for one in (learned.model, model))
+    for name in ("cross", "fm"):
+        np.testing.assert_allclose(now[name][0], was[name][0], atol=1e-6)
+    assert_same(towers_of(model)["own"], fresh["own"])
+    assert {fate for name, fate in fates.items() if "/teacher.own/" in name and (
+        name.startswith("tower/"))} == {INITIALISED}
+    assert {fate for name, fate in fates.items() if name.startswith("table/teacher.own/")} == {
+        DROPPED}
 
 
 def test_a_pool_in_another_order_does_not_resume(examples, tmp_path):
