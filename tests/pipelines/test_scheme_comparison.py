@@ -58,6 +58,7 @@ def test_the_table_is_of_the_scores_that_the_runs_have_kept(compared):
               "teacher of rocket_launching": moved.logits["teacher"]}
     table = {row["name"]: row for row in section["table"]}
     assert list(table) == ["teacher", *SCHEMES, "teacher of rocket_launching"]
+    assert section["comparison"]["resamples"] == 100
     for name, row in table.items():
         assert row["metrics"]["auc"]["mean"] == pytest.approx(auc(clean.labels, scores[name]))
     assert table["none"]["difference"]["auc"]["value"] == pytest.approx(
