@@ -54,12 +54,18 @@ def test_every_option_of_a_pool_and_of_a_student_reaches_its_network(tmp_path):
 
 @pytest.mark.parametrize("valid_days", [0, 1])
 def test_a_training_that_nothing_can_end_sooner_takes_all_its_passes_and_says_so(tmp_path, capsys,
-                                                                                 valid_days):
+                                                                                 valid_days,
+                                                                                 monkeypatch):
+    # It cannot be switched off again: other tests may have switched it on.
+    asked = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(1))
     plan, examples = open_data([
         *FEED, f"window.valid_days={valid_days}", "teacher=plain", "training.epochs=2",
+        *(["training.deterministic=false"] if valid_days else []),
         "training.consolidation_epochs=3", f"paths.state={tmp_path}"])
     trainer = build_trainer(plan, build_model(plan, examples.schema, examples.row_map), examples,
                             tmp_path / "checkpoints")
+    assert asked == ([] if valid_days else [1])
     show_passes(Console(width=200), plan.training, examples)
     said = "training.epochs=2 and training.consolidation_epochs=3 are taken in full"
     assert (said in capsys.readouterr().out) == (valid_days == 0)

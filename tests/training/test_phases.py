@@ -45,7 +45,9 @@ class Calls:
         self.steps.append({
             "training": list(training), "step": step, "labels": batch.labels.tolist(),
             "consolidating": list(consolidating), "progress": dict(progress),
-            "before": {t: weights_of(self.trainer.model, t) for t in self.trainer.model.towers}})
+            "before": {t: weights_of(self.trainer.model, t) for t in self.trainer.model.towers},
+            "averages": {t: [one.numpy() for one in average.averages] for t, average in
+                         self.trainer.train_step.dense_averages.items()}})
         return self.run(training, batch, step, progress=progress, consolidating=consolidating,
                         **more)
 
@@ -221,6 +223,9 @@ def test_students_that_listen_go_on_from_their_best_weights_on_the_rested_teache
     columns = 2
     assert_equal(steps[3]["before"]["s0"][:-columns], seen["s0"][0][:-columns])
     assert_equal(steps[3]["before"]["s0"][-columns:], seen[TEACHER][1][-columns:])
+    # Their averages begin there too, not at what came after their best.
+    assert_equal(steps[3]["averages"]["s0"], steps[3]["before"]["s0"][:-columns])
+    assert np.any(steps[2]["averages"]["s0"][0] != steps[3]["averages"]["s0"][0])
 
 
 def test_what_is_better_than_before_is_kept_and_what_is_worse_is_not(consolidated, examples,
@@ -236,11 +241,12 @@ def test_what_is_better_than_before_is_kept_and_what_is_worse_is_not(consolidate
 
 
 def test_consolidation_stops_early(examples, tmp_path):
+    """And has its patience anew: that of the first phase was spent."""
     trainer, steps = scripted(
-        examples, tmp_path, {TEACHER: [1, 3, 2], "s0": [2, 1, 1, 3, 2, 2]},
+        examples, tmp_path, {TEACHER: [1, 3, 2], "s0": [2, 1, 1, 1.5, 3, 2, 2]},
         epochs=3, patience=2, consolidation_epochs=9)
-    assert len(steps) == 6
-    assert (trainer.progress["s0"].status, trainer.progress["s0"].best_step) == ("stopped", 4)
+    assert len(steps) == 7
+    assert (trainer.progress["s0"].status, trainer.progress["s0"].best_step) == ("stopped", 5)
 
 
 def test_consolidation_learns_from_the_teachers_logits_alone(examples, tmp_path):
