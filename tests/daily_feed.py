@@ -14,6 +14,7 @@ import yaml
 from dualdnn.export.champion import champion_of
 from dualdnn.export.versions import faults_of, read_manifest, version_numbers
 from tests.forked_jobs import ROOT
+from tests.mlflow_store import put_store
 from tests.pipelines.conftest import DATA, STUDENT, TEACHER
 
 DAYS, ROWS = 9, 240
@@ -48,6 +49,7 @@ class Feed:
         rng = np.random.default_rng(3)
         for number in range(DAYS):
             write_day(folder / "feed", number, rng)
+        put_store(folder / "outputs")
         for place, values in (("data/my_feed", DATA), ("teacher/small", TEACHER),
                               ("student/mini", STUDENT)):
             path = folder / "conf" / f"{place}.yaml"

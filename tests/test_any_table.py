@@ -108,7 +108,7 @@ def expected_row(examples, name, value, namespace=None):
     return int(examples.row_map.rows_of_signs(sign, oov)[0])
 
 
-@settings(max_examples=25, deadline=None,
+@settings(max_examples=12, deadline=None,
           suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow,
                                  HealthCheck.data_too_large, HealthCheck.large_base_example])
 @given(st.lists(ROW, min_size=1, max_size=8))

@@ -1,4 +1,5 @@
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ ALLOWED = {
 }
 
 
+@functools.cache
 def modules():
     """Every module of the library as (name below dualdnn, parsed source)."""
     found = []

@@ -10,6 +10,7 @@ import pipelines  # noqa: F401  (chooses the Keras API, keeps TensorFlow quiet)
 from dualdnn.export.latency import measure_here
 from pipelines import challenge, reporting
 from tests.forked_jobs import ForkedJobs
+from tests.mlflow_store import put_store
 from tests.tiny_run import SCHEMA, write_lake
 
 DATA = {
@@ -31,13 +32,18 @@ TEACHER = {
 STUDENT = {"defaults": ["tiny"], "hidden_units": [6]}
 
 
-def make_feed(folder: Path) -> SimpleNamespace:
-    """A start folder with `feed/` (the lake) and `conf/`; `given` trains a tiny pair on it."""
+def make_feed(folder: Path, *, store: bool = True) -> SimpleNamespace:
+    """A start folder with `feed/` (the lake) and `conf/`; `given` trains a tiny pair on it.
+
+    With `store` there is an mlflow database; without, jobs make one.
+    """
     assert DATA["fields"] == [
         {key: field[key] for key in given}
         for field, given in zip(SCHEMA.to_dict()["fields"], DATA["fields"], strict=True)
     ]
     write_lake(folder / "feed")
+    if store:
+        put_store(folder / "outputs")
     for place, values in (("data/my_feed", DATA), ("teacher/small", TEACHER),
                           ("student/mini", STUDENT)):
         path = folder / "conf" / f"{place}.yaml"

@@ -179,6 +179,7 @@ def test_a_day_cannot_change_what_is_said_about_it_or_before(played, tmp_path):
 # --- kills ---
 
 
+@pytest.mark.prove
 def test_a_killed_backtest_ends_as_if_it_had_not_been_killed(played, forks, tmp_path):
     # Fewer strategies than `played`: each is independent of the others.
     some = "strategies=[finetune_daily,logistic_regression]"

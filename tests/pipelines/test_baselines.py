@@ -223,6 +223,7 @@ def test_compare_sets_teacher_and_student_against_baselines(trained, forks, feed
 # --- kills and other accidents ---
 
 
+@pytest.mark.prove
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(trained, forks, feed):
     """Killed at writes of the trees and of the checkpoints on their leaves.
 

@@ -124,6 +124,7 @@ def test_a_student_that_follows_files(feed, run):
     assert metrics["calibration"] == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.prove
 def test_a_backtest(feed, run):
     run("backtest", "start=2024-01-06", "end=2024-01-08", "window.days=4",
         "strategies=[frozen,finetune_only,logistic_regression]")

@@ -26,7 +26,7 @@ from pipelines.compared_runs import (
 )
 from pipelines.entry import start
 from tests.pipelines.conftest import make_feed
-from tests.pipelines.test_jobs import reports, run
+from tests.pipelines.test_jobs import reports
 
 # mlflow reads its own database in a way that its database library has since deprecated.
 pytestmark = pytest.mark.filterwarnings(
@@ -64,13 +64,13 @@ def with_report(run, to, **sections):
 
 
 @pytest.fixture(scope="module")
-def feed(tmp_path_factory):
+def feed(tmp_path_factory, forks):
     """A feed with two trained runs, soft labels at temperature 1 and 4, and each as seed 2."""
     feed = make_feed(tmp_path_factory.mktemp("feed"))
-    code, out, err = run(
+    done = forks.run(
         feed.folder, "train", "-m", *feed.given, "training.epochs=1", "controls=[alone]",
         "distillation=soft_labels", "distillation.temperature=1.0,4.0")
-    assert (code, err) == (0, []), out
+    assert (done["code"], done["err"]) == (0, ""), done["out"]
     feed.reports = [report for _, report in reports(feed.folder)]
     feed.trained = [folder for folder, _ in reports(feed.folder)]
     outputs = feed.folder / "outputs" / "train"

@@ -60,6 +60,12 @@ def forked(forks):
 
 
 @pytest.fixture(scope="module")
+def feed(tmp_path_factory):
+    """A folder in which no job has run yet."""
+    return make_feed(tmp_path_factory.mktemp("feed"), store=False)
+
+
+@pytest.fixture(scope="module")
 def trained(feed):
     """The feed with one finished run, and what the terminal said."""
     code, out, err = run(feed.folder, "train", *feed.given)
@@ -272,11 +278,11 @@ def long(tmp_path_factory):
     return feed
 
 
-def test_a_second_job_in_a_run_folder_is_refused_and_an_interrupt_can_be_resumed(long):
+def test_a_second_job_in_a_run_folder_is_refused_and_an_interrupt_can_be_resumed(long, forked):
     first = Background(long.folder, *long.given)
     checkpoint = first.wait_for("outputs/train/*/checkpoints/step-*")
     folder = checkpoint.parents[1]
-    code, _, err = run(long.folder, "train", *long.given, "resume=true")
+    code, _, err = forked(long.folder, "train", *long.given, "resume=true")
     assert code == 1
     assert re.search(rf"^error: {folder / '.lock'} is locked by pid {first.process.pid}, started "
                      r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\.", err[-1]), err

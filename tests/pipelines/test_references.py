@@ -72,6 +72,7 @@ def test_other_data_and_a_switch_that_is_off_have_no_references(feed):
     assert reference_section(plan, without, {}, state) == {}
 
 
+@pytest.mark.prove
 def test_of_sampled_negatives_the_truth_is_still_the_best(tmp_path):
     plan, _ = checked_plan([*SMALL, "data.source.kept_negatives=0.3", f"paths.state={tmp_path}"])
     examples = open_plan_data(plan, tmp_path)

@@ -160,6 +160,7 @@ def run_process(folder, *arguments):
                           cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.prove
 def test_a_killed_process_resumes_bit_identically_and_so_does_a_new_one(tmp_path):
     open_tiny(tmp_path)
     killed = run_process(tmp_path, "--deterministic", "--kill-at-step", "7")
