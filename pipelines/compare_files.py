@@ -15,12 +15,12 @@ from dualdnn.evaluation.comparison_page import comparison_page
 from dualdnn.evaluation.comparison_plots import (
     calibration_plot,
     curves_plot,
-    figure_png,
     interval_plot,
     mean_history,
 )
 from dualdnn.evaluation.comparison_tables import difference_label, flat_rows
 from dualdnn.evaluation.metrics import sigmoid
+from dualdnn.evaluation.plots import figure_png
 from dualdnn.storage import atomic_file
 from pipelines.comparable import read_history
 from pipelines.compared_runs import ComparedRun

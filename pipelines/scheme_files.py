@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from dualdnn.evaluation.comparison_page import comparison_page
-from dualdnn.evaluation.comparison_plots import figure_png, interval_plot
+from dualdnn.evaluation.comparison_plots import interval_plot
 from dualdnn.evaluation.comparison_tables import difference_label
+from dualdnn.evaluation.plots import figure_png
 from dualdnn.evaluation.scheme_page import scheme_lead, scheme_markdown
 from dualdnn.evaluation.scheme_table import flat_scheme_rows
 from dualdnn.storage import atomic_file

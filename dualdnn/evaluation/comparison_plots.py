@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dualdnn.evaluation.plots import History, Promised, reliability_diagram, training_curves
 
 _PANELS = (("auc", "AUC, right is better"), ("log_loss", "log loss, left is better"))
-
-
-def figure_png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG file."""
-    FigureCanvasAgg(figure)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
 
 
 def interval_plot(rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> Figure | None:

@@ -7,6 +7,7 @@ thread, with or without a display. A history is a list of rows
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -60,11 +61,19 @@ def tower_looks(towers: Iterable[str]) -> dict[str, Look]:
     return looks
 
 
+def figure_png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG file."""
+    figure.set_dpi(120)
+    buffer = io.BytesIO()
+    # Figure.savefig draws twice: once to find the layout, which drawing finds by itself.
+    FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write the figure as a PNG by one rename."""
-    FigureCanvasAgg(figure)
     with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+        temporary.write_bytes(figure_png(figure))
 
 
 def _series(history: History, part: str, metric: str) -> dict[str, Series]:

@@ -4,7 +4,7 @@ import pytest
 from dualdnn.errors import ConfigError
 from dualdnn.evaluation.comparison import Rows, System, compared
 from dualdnn.evaluation.comparison_page import comparison_page
-from dualdnn.evaluation.comparison_plots import figure_png, interval_plot, mean_history
+from dualdnn.evaluation.comparison_plots import interval_plot, mean_history
 from dualdnn.evaluation.comparison_tables import (
     configuration_table,
     difference_table,
@@ -16,6 +16,7 @@ from dualdnn.evaluation.comparison_tables import (
 )
 from dualdnn.evaluation.metrics import auc, ece, grouped_auc, log_loss, sigmoid
 from dualdnn.evaluation.paired import ComparedRows, holm, paired_difference
+from dualdnn.evaluation.plots import figure_png
 from dualdnn.evaluation.ranking_agreement import ranking_agreement
 
 ROWS = 600

@@ -19,15 +19,15 @@ def feed(tmp_path_factory):
 
 # The tests of this file but the last are one story, in this order.
 
-def test_of_two_jobs_at_once_the_second_names_the_first(feed):
+def test_of_two_jobs_at_once_the_second_names_the_first(feed, forks):
     first = feed.start("retrain", f"window.as_of={DAYS[0]}")
     lock = feed.state / ".daily.lock"
     while not (lock.exists() and lock.read_text()) and first.poll() is None:
         time.sleep(0.02)
-    second = feed.start("retrain", f"window.as_of={DAYS[0]}")
-    said, _ = second.communicate()
+    second = forks.run(feed.folder, "retrain", *feed.given, f"window.as_of={DAYS[0]}")
+    said = second["said"]
     assert first.poll() is None, "the second came too late to meet the first"
-    assert second.returncode == 1, said
+    assert second["code"] == 1, said
     assert re.search(rf"error: .*\.daily\.lock is locked by pid {first.pid}, started "
                      r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ\. .*wait for it to end or stop it\.",
                      said.splitlines()[-1])

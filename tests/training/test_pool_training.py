@@ -23,7 +23,7 @@ from dualdnn.training.scoring import Scorer
 from dualdnn.training.settings import TrainingSettings
 from dualdnn.training.warm_start import COPIED, DROPPED, INITIALISED, PARTLY, warm_start
 from tests.pool_run import network_of, own_embedding, pooled_model
-from tests.tiny_run import SCHEMA, build_trainer, embedding_for, open_tiny, weights_of
+from tests.tiny_run import SCHEMA, anew, build_trainer, embedding_for, open_tiny, weights_of
 
 ALL = ("cross", "fm", "own")
 SOFT = Objective(soft_label_weight=1.0)
@@ -148,26 +148,23 @@ def given_scores(examples):
 def test_an_interrupted_pool_ends_as_if_it_had_not_been(examples, tmp_path):
     scored = given_scores(examples)
 
-    def trainer(folder, **options):
-        model = pooled_model(scored, ("cross", "own"), learned_gate=True, scored=["earlier"])
-        return build_trainer(scored, model, tmp_path / folder, clip_norm=CLIP, **options)
-
-    whole = trainer("whole")
+    model = pooled_model(scored, ("cross", "own"), learned_gate=True, scored=["earlier"])
+    whole = build_trainer(scored, model, tmp_path / "whole", clip_norm=CLIP)
     whole.run()
-    broken = trainer("broken", listener=Interrupter())
+    expected = weights_of(model, TEACHER)
     with pytest.raises(Interrupt):
-        broken.run()
-    again = trainer("broken")
+        anew(whole, tmp_path / "broken", listener=Interrupter()).run()
+    again = anew(whole, tmp_path / "broken")
     assert again.resume()
     assert 0 < again.step < 7
     again.run()
-    assert_same(weights_of(whole.model, TEACHER), weights_of(again.model, TEACHER))
+    assert_same(expected, weights_of(model, TEACHER))
     # The gate has seen the right rows of the scores: it prefers who knows the answers.
     index = scored.split.test
-    shares = measure_members(whole.model, whole.best, scored, index)
+    shares = measure_members(model, again.best, scored, index)
     assert shares["earlier"]["share"] > max(shares[name]["share"] for name in ("cross", "own"))
     np.testing.assert_array_equal(
-        Scorer(whole.model).members(scored.rows[index], scored.dense[index],
+        Scorer(model).members(scored.rows[index], scored.dense[index],
                                     scored.scores_at(index))["earlier"][0],
         scored.scores[index, 0])
 
