@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from dualdnn.errors import DataError
 from dualdnn.evaluation.plots import (
@@ -67,6 +68,14 @@ def test_one_point_and_a_constant_curve_can_be_drawn(tmp_path):
     history = [*rows("a", "train", "loss", [0.5]), *rows("b", "valid", "auc", [0.0, 0.0])]
     save_figure(training_curves(history), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 0
+
+
+def test_a_step_stands_once_on_the_axis():
+    figure = training_curves(rows("a", "train", "loss", [0.5]))
+    FigureCanvasAgg(figure).draw()
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    assert shown
+    assert len(shown) == len(set(shown))
 
 
 def test_a_long_curve_is_drawn_with_its_running_mean():
