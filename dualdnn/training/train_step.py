@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -74,6 +75,11 @@ class TrainStep:
         }
         self._first_values = [variable.numpy() for variable in self._dense_variables()]
         self._compiled: dict[_Key, tf.types.experimental.ConcreteFunction] = {}
+        # Traced once a tower; the steps of all sets of towers that it learns in call it.
+        self._updates = {
+            tower: tf.function(functools.partial(self._update_if, tower), autograph=False)
+            for tower in model.towers
+        }
         self._scores: dict[str, tf.types.experimental.ConcreteFunction] = {}
 
     def _variables_of_tower(self, tower: str) -> list[tf.Variable]:
@@ -294,22 +300,22 @@ class TrainStep:
             clip = self.dense_settings[tower].clip_norm
             if clip is not None:
                 gradients = clipped(model, tower, gradients, clip, whole=norm)
-            self._apply_if(is_finite, tower, gradients,
-                           {table: (unique[table], current[table]) for table in owned[tower]})
+            self._updates[tower](
+                is_finite, gradients,
+                {table: (unique[table], current[table]) for table in owned[tower]})
             finite.append(is_finite)
         return losses, tf.stack(finite)
 
-    def _apply_if(
-        self, is_finite: tf.Tensor, tower: str, gradients: Sequence[tf.Tensor],
+    def _update_if(
+        self, tower: str, is_finite: tf.Tensor, gradients: Sequence[tf.Tensor],
         tables: Mapping[str, tuple[tf.Tensor, Sequence[tf.Tensor]]],
     ) -> None:
         """Update a tower and its tables, whose distinct rows and values are given."""
         variables = self.model.dense_variables(tower)
 
-        def apply() -> tf.Tensor:
-            pairs = zip(gradients[: len(variables)], variables, strict=True)
+        def update() -> tf.Tensor:
             optimizer = self.dense_optimizers[tower]
-            optimizer.apply_gradients(pairs)
+            optimizer.apply_gradients(zip(gradients[: len(variables)], variables, strict=True))
             self.dense_averages[tower].update(optimizer.iterations - 1, self.horizons[tower])
             start = len(variables)
             for table, (rows, values) in tables.items():
@@ -318,4 +324,4 @@ class TrainStep:
                 start += len(values)
             return tf.constant(True)
 
-        tf.cond(is_finite, apply, lambda: tf.constant(False))
+        tf.cond(is_finite, update, lambda: tf.constant(False))

@@ -63,6 +63,21 @@ def test_teacher_is_bit_identical_with_students(examples, teacher_alone, student
     assert_equal(weights_of(model, TEACHER), teacher_alone)
 
 
+def test_the_update_of_a_tower_is_traced_once_for_all_sets_of_towers(examples, monkeypatch):
+    traced = []
+    update = TrainStep._update_if
+
+    def noted(self, tower, *positional):
+        traced.append(tower)
+        return update(self, tower, *positional)
+
+    monkeypatch.setattr(TrainStep, "_update_if", noted)
+    train_step = step_for(build_model(examples, [EVERYTHING]))
+    run(train_step, examples)
+    run(train_step, examples, training=["s0"])
+    assert traced == [TEACHER, "s0"]
+
+
 @pytest.mark.parametrize("policy", [StopGradient(embedding=False), StopGradient(teacher=False)])
 def test_without_its_stop_gradients_a_student_moves_the_teacher(examples, teacher_alone, policy):
     model = build_model(examples, [replace(EVERYTHING, stop_gradient=policy)])
