@@ -1,5 +1,5 @@
 # make run    train, evaluate and export on MovieLens-100K; again: show the finished run
-# make test   linters, types and tests, 12 to 18 minutes on two cores
+# make test   linters, types and tests, 12 to 20 minutes on two cores
 # make prove  the long proofs, then tables of benchmarks/RESULTS.md; hours
 # make lint   linters and types alone
 # make lock   pin what pyproject.toml asks for
