@@ -104,27 +104,35 @@ def test_a_store_that_breaks_later_keeps_the_run_id(tmp_path, caplog):
     assert run.run_id == known
 
 
-_JOB = """
+_JOBS = """
+import os
 import sys
 from pathlib import Path
+import mlflow.store.tracking.sqlalchemy_store
 from dualdnn.tracking import MlflowRun, default_uri
 outputs = Path(sys.argv[1])
-run = MlflowRun(uri=default_uri(outputs), outputs=outputs, experiment="tiny", name=sys.argv[2])
-run.add("auc", 0.5, 1)
-run.end(succeeded=True)
-print(run.run_id)
+jobs = []
+for name in ["run0", "run1", "run2"]:
+    if job := os.fork():
+        jobs.append(job)
+        continue
+    run = MlflowRun(uri=default_uri(outputs), outputs=outputs, experiment="tiny", name=name)
+    run.add("auc", 0.5, 1)
+    run.end(succeeded=True)
+    os.write(1, f"{run.run_id}\\n".encode())
+    os._exit(0)
+sys.exit(any([os.waitpid(job, 0)[1] for job in jobs]))
 """
 
 
 def test_three_processes_at_once_share_a_new_database(tmp_path):
-    jobs = [subprocess.Popen([sys.executable, "-c", _JOB, str(tmp_path), f"run{i}"], cwd=ROOT,
-                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-            for i in range(3)]
-    answers = [job.communicate() for job in jobs]
-    assert [job.returncode for job in jobs] == [0, 0, 0], answers
-    run_ids = {out.strip() for out, _ in answers}
-    assert len(run_ids) == 3, answers
-    assert not any("goes on without it" in err for _, err in answers), answers
+    # Forks of one that has imported all there is to import: they meet at the empty database.
+    jobs = subprocess.run([sys.executable, "-c", _JOBS, str(tmp_path)], cwd=ROOT, text=True,
+                          capture_output=True, check=False)
+    assert jobs.returncode == 0, jobs
+    run_ids = set(jobs.stdout.split())
+    assert len(run_ids) == 3, jobs
+    assert "goes on without it" not in jobs.stderr
 
     from mlflow import MlflowClient
 

@@ -31,11 +31,13 @@ def share_kept(since: tf.Tensor, now: tf.Tensor, horizon: tf.Tensor) -> tf.Tenso
         float32 in (0, 1].
     """
     before, until = tf.minimum(since, horizon), tf.minimum(now, horizon)
-    shares = [tf.cast(before + k, tf.float32) / tf.cast(until + k, tf.float32)
-              for k in range(1, _POWER + 1)]
+    # One operation for all factors, along an axis of their own: a tower's step has many averages.
+    factors = tf.reshape(tf.range(1, _POWER + 1, dtype=tf.int64),
+                         [_POWER] + [1] * max(since.shape.rank, now.shape.rank))
+    shares = tf.cast(before + factors, tf.float32) / tf.cast(until + factors, tf.float32)
     beyond = tf.cast((now - until) - (since - before), tf.float32)
     rate = tf.math.log1p(-_POWER / tf.cast(horizon + _POWER + 1, tf.float32))
-    return tf.reduce_prod(tf.stack(shares), axis=0) * tf.exp(beyond * rate)
+    return tf.reduce_prod(shares, axis=0) * tf.exp(beyond * rate)
 
 
 class DenseAverage:

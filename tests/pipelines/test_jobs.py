@@ -297,13 +297,12 @@ def test_a_second_job_in_a_run_folder_is_refused_and_an_interrupt_can_be_resumed
     assert database.execute("select status from runs").fetchall() == [("FAILED",)]
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been_killed(trained, tmp_path, forked):
+def test_a_killed_run_ends_as_if_it_had_not_been_killed(trained, tmp_path, forked, forks):
     # The same configuration as `trained`, which nobody interrupted.
     paths = [f"paths.outputs={tmp_path / 'outputs'}", f"paths.exported_models={tmp_path / 'x'}"]
-    killed = Background(trained.folder, *trained.given, *paths)
-    killed.folder = tmp_path
-    killed.wait_for("outputs/train/*/checkpoints/step-*")
-    assert killed.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    killed = forks.run(trained.folder, "train", *trained.given, *paths, kill_at=4,
+                       since="checkpoints/.tmp-step-0000000006")
+    assert killed["code"] == -signal.SIGKILL, killed["said"]
     code, out, err = forked(trained.folder, "train", *trained.given, *paths, "resume=true")
     assert (code, err) == (0, [])
     ((folder, report),) = reports(tmp_path)
