@@ -12,18 +12,19 @@ from typing import Any
 
 import tensorflow as tf
 
-from dualdnn.storage import lock
+from dualdnn.storage import atomic_file, lock, remove_leftovers
 
 _log = logging.getLogger(__name__)
 # mlflow refuses longer parameter values and tags.
 _LONGEST_PARAMETER = 6000
 _LONGEST_TAG = 5000
 CHAMPION_ALIAS = "champion"
+_DATABASE = "mlflow.db"
 
 
 def default_uri(outputs: Path) -> str:
     """An sqlite database in the outputs folder; mlflow's plain file store is gone since 3.13."""
-    return f"sqlite:///{outputs.resolve()}/mlflow.db"
+    return f"sqlite:///{outputs.resolve()}/{_DATABASE}"
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -50,7 +51,25 @@ def _opened(uri: str, outputs: Path) -> Iterator[Any]:
     outputs.mkdir(parents=True, exist_ok=True)
     # The first use migrates the database; two processes at once would break it.
     with lock(outputs.resolve() / ".mlflow.lock", wait=True):
+        database = outputs.resolve() / _DATABASE
+        if uri == default_uri(outputs) and not database.exists():
+            _make_database(database)
         yield MlflowClient(tracking_uri=uri)
+
+
+def _make_database(database: Path) -> None:
+    """Migrate a new database under a temporary name; the caller holds the lock.
+
+    Migrations are many commits, and of one that was killed between two mlflow says for ever that
+    its tables exist already.
+    """
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    remove_leftovers(database.parent)
+    with atomic_file(database) as temporary:
+        made: Callable[..., Any] = SqlAlchemyStore  # mlflow has no types here
+        store = made(f"sqlite:///{temporary}", "mlruns")
+        store.engine.dispose()  # no connection stays open to a file of another name
 
 
 class MlflowRun:

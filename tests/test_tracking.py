@@ -142,6 +142,41 @@ def test_three_processes_at_once_share_a_new_database(tmp_path):
     assert [run.data.metrics for run in found] == 3 * [{"auc": 0.5}]
 
 
+_KILLED_THEN_ANOTHER = """
+import os
+import signal
+import sys
+from pathlib import Path
+import mlflow.store.tracking.sqlalchemy_store
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from dualdnn.tracking import MlflowRun, default_uri
+outputs = Path(sys.argv[1])
+
+def kill(connection, cursor, statement, *more):
+    if "_alembic_tmp_" in statement and statement.startswith("INSERT"):  # half of a migration
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if not (job := os.fork()):
+    event.listen(Engine, "before_cursor_execute", kill)
+    MlflowRun(uri=default_uri(outputs), outputs=outputs, experiment="tiny", name="killed")
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(job, 0)[1]) == -signal.SIGKILL
+run = MlflowRun(uri=default_uri(outputs), outputs=outputs, experiment="tiny", name="next")
+run.end(succeeded=True)
+print(run.run_id)
+"""
+
+
+def test_a_job_that_is_killed_while_it_makes_the_database_leaves_none(tmp_path):
+    jobs = subprocess.run([sys.executable, "-c", _KILLED_THEN_ANOTHER, str(tmp_path)], cwd=ROOT,
+                          text=True, capture_output=True, check=False)
+    assert jobs.returncode == 0, jobs
+    assert len(jobs.stdout.strip()) == 32, jobs
+    assert "goes on without it" not in jobs.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", ".mlflow.lock"}
+
+
 def test_tensorboard_holds_one_folder_a_tower(tmp_path):
     writer = TensorBoardWriter(tmp_path / "tensorboard")
     writer.add("teacher", "train/total", 0.5, 3)
